@@ -1,0 +1,123 @@
+"""The contract that every carrier leg keeps, and the card (``CarrierSpec``) with which a carrier registers.
+
+A leg is sans-I/O: it never touches a socket, a clock or randomness. One driver in ``server/`` feeds it, takes
+its events, and writes what it drains, always in one synchronous step:
+
+    for event in leg.receive(message, now): ...     # or handle_timer, or connection_lost
+    for item in leg.drain(): socket.write(item)
+
+``now`` is seconds on a monotonic clock throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.events import Command, Event
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A control request to the carrier's REST interface, for the driver to carry out."""
+
+    method: str
+    path: str
+    form: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSocket:
+    """Close the leg's socket with this WebSocket close code after all that was drained before."""
+
+    code: int = 1000
+    reason: str = ""
+
+
+Outgoing = str | bytes | HttpRequest | CloseSocket
+"""What must go out: a text message, a binary message, a request, or the end of the socket."""
+
+
+class Leg(Protocol):
+    """One carrier connection of a call."""
+
+    def receive(self, message: str | bytes, now: float) -> list[Event]:
+        """Feed one message of the peer (text as ``str``, binary as ``bytes``); afterwards drain.
+
+        Never raises on what a peer sends: garbage gives the protocol's own error reply and ``Ended``.
+        After ``Ended`` everything is ignored.
+        """
+
+    def connection_lost(self, code: int, now: float) -> list[Event]:
+        """Say that the socket is gone, with its WebSocket close code (1006 = without a close frame)."""
+
+    def send(self, command: Command, now: float) -> None:
+        """Carry out a command; afterwards drain. Raises ``LocalError`` only on our own misuse.
+
+        After the leg's end every command is ignored: ends cross on the wire, and that is no mistake.
+        """
+
+    def drain(self) -> list[Outgoing]:
+        """Take everything that must go out now, in order. Empty list when there is nothing."""
+
+    def next_timer(self) -> float:
+        """When ``handle_timer`` wants to be called next (``inf`` = never). May be too early, never too late."""
+
+    def handle_timer(self, now: float) -> list[Event]:
+        """Let time pass; afterwards drain. Harmless when called too early."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegOptions:
+    """The operator's settings that a leg needs, in seconds on the leg's clock."""
+
+    start_timeout_s: float
+    """How long a fresh socket may take to offer its call."""
+    silence_timeout_s: float
+    """How long a carrier may send nothing at all before the leg counts as dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeRequest:
+    """The HTTP request that wants to become a media socket, as far as verifiers need it."""
+
+    raw_path: str
+    """Path and query exactly as on the request line (percent-encoding untouched)."""
+    headers: Mapping[str, str]
+    """Case-insensitive mapping, or with lower-case keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthContext:
+    """What a carrier's verifier may know."""
+
+    public_url: str
+    """PUBLIC_URL without trailing slash: what the carrier was told, with scheme and path prefix."""
+    secrets: Mapping[str, tuple[str, ...]]
+    """Secrets by setting name (lower case), each a key ring: several values while a key is rotated."""
+    unix_s: float
+    """Wall-clock time, for signatures that carry one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierSpec:
+    """A carrier's card: what the driver, routes, metrics, docs and conformance tests need to know of it."""
+
+    name: str
+    """Name in routes, metrics and logs."""
+    media_path: str
+    """Path of the media WebSocket, e.g. ``/twilio/media``."""
+    new_leg: Callable[[LegOptions, float], Leg]
+    """Make a leg for a socket that was opened at this time."""
+    authenticate_upgrade: Callable[[UpgradeRequest, AuthContext], str]
+    """Verify the upgrade request: empty text = let in, otherwise why not (for the log, not for the peer)."""
+    needs_token: bool
+    """Whether the offer must carry the one-time token of our answer webhook."""
+    lead_ms: int
+    """How far ahead of its playing clock the carrier is fed at most: enough to ride out a stall of ours, little
+    enough that a lost ``clear`` hurts little."""
+    chunk_ms: int
+    """How much audio goes into one message when there is plenty: fewer messages against a coarser lead."""
+    max_message_bytes: int
+    """Largest message we accept from this carrier."""
