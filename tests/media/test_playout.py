@@ -1,0 +1,459 @@
+"""When agent audio goes out, what of it is known to be heard, and that nothing of it is ever lost on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.media.format import FRAME_MS, PCM_16K, ULAW_8K, MediaFormat
+from bridge.media.playout import TAIL_MARGIN_S, TURN_GAP_S, Playout
+from tests.kit.clock import SAME_TIME_LIMIT
+
+NOW = 1000.25
+LEAD_MS = 400
+CHUNK_MS = 100
+
+
+def new(media: MediaFormat = ULAW_8K, max_queue_ms: int = 60_000) -> Playout:
+    return Playout(media, LEAD_MS, CHUNK_MS, max_queue_ms)
+
+
+def spoken(size_bytes: int, start: int = 0) -> bytes:
+    """Audio that tells its own place and holds no byte of silence in any encoding."""
+    return bytes(1 + (start + index) % 250 for index in range(size_bytes))
+
+
+def sizes(items: Sequence[bytes | str]) -> list[int | str]:
+    return [len(item) if isinstance(item, bytes) else item for item in items]
+
+
+# --- the lead ---
+
+
+def test_nothing_to_play() -> None:
+    playout = new()
+    assert playout.release(NOW) == []
+    assert playout.next_timer() == math.inf
+    assert playout.write(b"", NOW) == 0
+    assert playout.next_timer() == math.inf
+    assert (playout.queued_ms, playout.sent_ms, playout.confirmed_ms, playout.unheard_s(NOW)) == (0, 0, 0, 0)
+
+
+def test_a_frame_goes_out_at_once_and_uncopied() -> None:
+    playout, frame = new(), spoken(160)
+    playout.write(frame, NOW)
+    assert playout.next_timer() <= NOW
+    (payload,) = playout.release(NOW)
+    assert payload is frame
+
+
+def test_a_long_answer_fills_the_lead_and_then_keeps_it_filled_by_chunks() -> None:
+    playout, answer = new(), spoken(8000)
+    playout.write(answer, NOW)
+    assert playout.release(NOW) == [answer[:3200]]
+    assert playout.queued_ms == 600
+    assert playout.unheard_s(NOW) == pytest.approx(1.0)
+    assert playout.release(NOW) == []
+    assert playout.next_timer() == pytest.approx(NOW + 0.1, abs=1e-9)
+    assert playout.release(NOW + 0.099) == []
+    assert playout.release(NOW + 0.1) == [answer[3200:4000]]
+    assert playout.next_timer() == pytest.approx(NOW + 0.2, abs=1e-9)
+
+
+def test_a_late_timer_catches_up_without_drift() -> None:
+    playout = new()
+    playout.write(spoken(8000), NOW)
+    playout.release(NOW)
+    assert sizes(playout.release(NOW + 0.25)) == [2000 - 2000 % 160]
+    assert playout.next_timer() == pytest.approx(NOW + 0.24 + 0.1, abs=1e-9)
+
+
+def test_less_than_a_chunk_goes_as_soon_as_it_fits() -> None:
+    playout = new()
+    playout.write(spoken(3200 + 320), NOW)
+    assert sizes(playout.release(NOW)) == [3200]
+    assert playout.next_timer() == pytest.approx(NOW + 0.04, abs=1e-9)
+    assert playout.release(NOW + 0.039) == []
+    assert sizes(playout.release(NOW + 0.04)) == [320]
+
+
+def test_many_small_payloads_become_whole_frames() -> None:
+    playout, answer = new(), spoken(800)
+    for at in range(0, 800, 50):
+        playout.write(answer[at : at + 50], NOW)
+    assert playout.release(NOW) == [answer]
+
+
+# --- the remainder ---
+
+
+def test_a_remainder_waits_until_the_carrier_is_about_to_run_dry() -> None:
+    playout, answer = new(), spoken(250)
+    playout.write(answer, NOW)
+    assert playout.release(NOW) == [answer[:160]]
+    due = NOW + 0.02 - TAIL_MARGIN_S
+    assert playout.next_timer() == pytest.approx(due, abs=1e-9)
+    assert playout.release(due - 0.001) == []
+    assert playout.release(playout.next_timer()) == [answer[160:] + b"\xff" * 70]
+    assert playout.queued_ms == 0
+
+
+def test_a_remainder_is_completed_by_what_comes_in_time() -> None:
+    playout, answer = new(), spoken(320)
+    playout.write(answer[:250], NOW)
+    playout.release(NOW)
+    playout.write(answer[250:], NOW + 0.005)
+    assert playout.release(NOW + 0.005) == [answer[160:]]
+
+
+def test_the_silence_is_the_encodings_own() -> None:
+    playout = new(PCM_16K)
+    playout.write(b"\x01\x02", NOW)
+    assert playout.release(NOW) == [b"\x01\x02" + bytes(638)]
+
+
+def test_half_a_sample_waits_for_its_other_half() -> None:
+    playout = new(PCM_16K)
+    playout.write(b"\x01\x02\x03", NOW)
+    assert playout.release(NOW) == [b"\x01\x02" + bytes(638)]
+    assert playout.next_timer() == pytest.approx(NOW + 0.02 + TURN_GAP_S)
+    playout.write(b"\x04" + b"\x05\x06" * 319, NOW + 0.02)
+    assert playout.release(NOW + 0.02) == [b"\x03\x04" + b"\x05\x06" * 319]
+
+
+def test_half_a_sample_does_not_outlive_a_flush_or_the_end() -> None:
+    playout = new(PCM_16K)
+    playout.write(b"\x01\x02\x03", NOW)
+    playout.flush(NOW)
+    playout.write(b"\x07\x08\x09", NOW)
+    assert playout.release(NOW) == [b"\x07\x08" + bytes(638)]
+    playout.finish()
+    playout.write(b"\x0a\x0b", NOW)
+    assert playout.release(NOW + 1.0) == ["g1:1", b"\x0a\x0b" + bytes(638)]
+
+
+# --- marks ---
+
+
+def test_finish_pads_the_remainder_and_sets_a_mark_behind_it() -> None:
+    playout = new()
+    playout.write(spoken(200), NOW)
+    assert playout.finish() == "g0:1"
+    assert playout.release(NOW) == [spoken(160), spoken(40, 160) + b"\xff" * 120, "g0:1"]
+    assert playout.next_timer() == math.inf
+
+
+def test_finish_with_nothing_to_play_is_a_mark_at_once() -> None:
+    playout = new()
+    name = playout.finish()
+    assert playout.next_timer() <= NOW
+    assert playout.release(NOW) == [name]
+    assert playout.reached(name)
+
+
+def test_audio_behind_a_mark_does_not_complete_the_frame_before_it() -> None:
+    playout = new()
+    playout.write(spoken(200), NOW)
+    name = playout.finish()
+    playout.write(spoken(160, 200), NOW)
+    assert playout.release(NOW) == [spoken(160), spoken(40, 160) + b"\xff" * 120, name, spoken(160, 200)]
+
+
+def test_a_remainder_before_a_mark_respects_the_lead() -> None:
+    playout = new()
+    for _ in range(50):
+        playout.write(b"\x01", NOW)
+        playout.finish()
+    released = [item for item in playout.release(NOW) if isinstance(item, bytes)]
+    assert sum(map(len, released)) == 21 * 160  # the lead and one frame
+    assert playout.next_timer() == pytest.approx(NOW + 0.02, abs=1e-9)
+
+
+def test_a_talkspurt_ends_with_a_mark_of_its_own() -> None:
+    playout = new()
+    playout.write(spoken(160), NOW)
+    playout.release(NOW)
+    due = NOW + 0.02 + TURN_GAP_S
+    assert playout.next_timer() == pytest.approx(due, abs=1e-9)
+    assert playout.release(due - 0.001) == []
+    assert playout.release(playout.next_timer()) == ["g0:1"]
+    assert playout.next_timer() == math.inf
+    assert playout.release(due + 10) == []
+
+
+def test_a_mark_that_comes_back_confirms_what_was_before_it() -> None:
+    playout = new()
+    playout.write(spoken(160), NOW)
+    first = playout.finish()
+    playout.write(spoken(160), NOW)
+    second = playout.finish()
+    playout.release(NOW)
+    assert playout.sent_ms == 40
+    assert playout.reached(first)
+    assert playout.confirmed_ms == 20
+    assert not playout.reached(first)
+    assert playout.reached(second)
+    assert playout.confirmed_ms == 40
+    assert not playout.reached("nonsense")
+
+
+def test_marks_may_come_back_in_any_order() -> None:
+    playout = new()
+    playout.write(spoken(160), NOW)
+    first = playout.finish()
+    playout.write(spoken(160), NOW)
+    second = playout.finish()
+    playout.release(NOW)
+    assert playout.reached(second)
+    assert playout.reached(first)
+    assert playout.confirmed_ms == 40
+
+
+# --- flush ---
+
+
+def test_a_flush_forgets_what_waits_and_says_that_the_carrier_holds_some() -> None:
+    playout = new()
+    playout.write(spoken(8000), NOW)
+    playout.release(NOW)
+    assert playout.flush(NOW + 0.01) is True
+    assert playout.flushed_bytes == 4800
+    assert playout.queued_ms == 0
+    assert playout.unheard_s(NOW + 0.01) == 0
+    assert playout.next_timer() == math.inf
+    assert playout.release(NOW + 1) == []
+    playout.write(spoken(160), NOW + 1)
+    assert playout.release(NOW + 1) == [spoken(160)]
+
+
+def test_a_flush_in_the_middle_of_a_payload_does_not_cut_the_next_one() -> None:
+    playout = new()
+    playout.write(spoken(4000), NOW)
+    playout.release(NOW)
+    playout.flush(NOW)
+    playout.write(spoken(320, 7), NOW)
+    assert playout.release(NOW) == [spoken(320, 7)]
+
+
+def test_after_a_flush_the_whole_lead_is_free_again() -> None:
+    playout = new()
+    playout.write(spoken(8000), NOW)
+    playout.release(NOW)
+    playout.flush(NOW)
+    playout.write(spoken(8000), NOW)
+    assert sizes(playout.release(NOW)) == [3200]
+
+
+def test_a_carrier_that_has_confirmed_everything_need_not_clear() -> None:
+    playout = new()
+    assert playout.flush(NOW) is False
+    playout.write(spoken(160), NOW)
+    playout.release(NOW)
+    (mark,) = playout.release(NOW + 1)
+    assert isinstance(mark, str)
+    playout.reached(mark)
+    assert playout.flush(NOW + 2) is False
+
+
+def test_a_carrier_that_should_be_dry_but_has_not_said_so_must_clear() -> None:
+    playout = new()
+    playout.write(spoken(160), NOW)
+    playout.release(NOW)
+    assert playout.flush(NOW + 100) is True
+    assert playout.flush(NOW + 101) is False
+
+
+def test_marks_of_a_flushed_generation_do_not_count() -> None:
+    playout = new()
+    playout.write(spoken(160), NOW)
+    old = playout.finish()
+    playout.release(NOW)
+    playout.flush(NOW)
+    assert playout.generation == 1
+    assert playout.confirmed_ms == 20
+    playout.write(spoken(320), NOW)
+    playout.release(NOW)
+    assert not playout.reached(old)
+    assert playout.confirmed_ms == 20
+    assert playout.finish() == "g1:2"
+
+
+def test_a_mark_that_was_flushed_here_is_never_set() -> None:
+    playout = new()
+    playout.write(spoken(8000), NOW)
+    playout.finish()
+    playout.flush(NOW)
+    assert playout.release(NOW + 10) == []
+
+
+# --- bounds and gaps ---
+
+
+def test_what_does_not_fit_is_dropped_and_counted() -> None:
+    playout = new(max_queue_ms=100)
+    assert playout.write(spoken(800), NOW) == 0
+    assert playout.write(spoken(1), NOW) == 1
+    assert playout.write(spoken(500), NOW) == 500
+    assert playout.dropped_bytes == 501
+    assert playout.release(NOW) == [spoken(800)]
+    assert playout.write(spoken(800), NOW) == 0
+
+
+@pytest.mark.parametrize(
+    ("pause_s", "gaps"),
+    [(0.0, 0), (0.02, 0), (0.035, 0), (0.045, 1), (0.2, 1), (0.215, 1), (0.225, 0), (5.0, 0)],
+)
+def test_a_gap_is_a_dry_carrier_in_the_middle_of_a_talkspurt(pause_s: float, gaps: int) -> None:
+    playout = new()
+    playout.write(spoken(160), NOW)
+    playout.release(NOW)
+    playout.write(spoken(160), NOW + pause_s)
+    assert playout.gaps == gaps
+
+
+def test_what_waits_behind_other_audio_is_no_gap() -> None:
+    playout = new()
+    playout.write(spoken(200), NOW)
+    playout.release(NOW)
+    playout.write(spoken(160), NOW + 0.1)
+    assert playout.gaps == 0
+
+
+def test_after_a_mark_a_pause_is_no_gap() -> None:
+    playout = new()
+    playout.write(spoken(160), NOW)
+    playout.finish()
+    playout.release(NOW)
+    playout.write(spoken(160), NOW + 0.1)
+    assert playout.gaps == 0
+
+
+# --- anything at all ---
+
+
+class _Carrier:
+    """A carrier that plays what it is given at its own pace, and checks the promises of ``Playout`` meanwhile."""
+
+    def __init__(self, media: MediaFormat, lead_ms: int, chunk_ms: int, max_queue_ms: int) -> None:
+        self.playout = Playout(media, lead_ms, chunk_ms, max_queue_ms)
+        self.media = media
+        self.max_queue_ms = max_queue_ms
+        self.lead_s = lead_ms / 1000
+        self.frame_bytes = media.size_bytes(FRAME_MS)
+        self.now = NOW
+        self.dry_at_s = -math.inf
+        self.count = 0  # bytes that were ever made
+        self.expected = b""  # written since the last flush, without what was dropped
+        self.heard = b""  # sent since the last flush, without silence
+        self.marks: dict[str, int] = {}  # marks of ours that wait: name -> where in ``expected`` it stands
+        self.pending: list[str] = []  # marks with the carrier
+        self.flushed: list[str] = []  # marks of former generations
+        self.flushed_bytes = 0
+
+    def write(self, size_bytes: int) -> None:
+        payload = spoken(size_bytes, self.count)
+        self.count += size_bytes
+        if not self.playout.write(payload, self.now):
+            self.expected += payload
+        assert self.playout.queued_ms <= self.max_queue_ms
+
+    def finish(self) -> None:
+        self.expected = self.expected[: len(self.expected) - len(self.expected) % self.media.bytes_per_sample]
+        self.marks[self.playout.finish()] = len(self.expected)
+
+    def flush(self) -> None:
+        may_hold = self.playout.flush(self.now)
+        assert may_hold or self.dry_at_s <= self.now
+        whole = len(self.expected) - len(self.expected) % self.media.bytes_per_sample
+        self.flushed_bytes += whole - len(self.heard)
+        assert self.playout.flushed_bytes == self.flushed_bytes
+        self.flushed += [*self.pending, *self.marks]
+        self.expected, self.heard = b"", b""
+        self.pending.clear()
+        self.marks.clear()
+        self.dry_at_s = -math.inf
+
+    def echo(self, number: int) -> None:
+        """A mark comes back: one of the flushed ones or one of the others."""
+        confirmed = self.playout.confirmed_ms
+        if self.flushed and number % 2:
+            assert not self.playout.reached(self.flushed[number % len(self.flushed)])
+            assert self.playout.confirmed_ms == confirmed
+        elif self.pending:
+            assert self.playout.reached(self.pending.pop(number % len(self.pending)))
+            assert confirmed <= self.playout.confirmed_ms <= self.playout.sent_ms
+
+    def release(self) -> None:
+        for item in self.playout.release(self.now):
+            if isinstance(item, str):
+                assert len(self.heard) == self.marks.pop(item, len(self.heard)), "a mark in the wrong place"
+                self.pending.append(item)
+                continue
+            assert item
+            assert len(item) % self.frame_bytes == 0, "not whole frames"
+            self.dry_at_s = max(self.dry_at_s, self.now) + self.media.duration_ms(len(item)) / 1000
+            assert self.dry_at_s - self.now <= self.lead_s + FRAME_MS / 1000 + 1e-5, "beyond the lead"
+            audio = item.rstrip(self.media.silence(2))
+            assert len(audio) % self.media.bytes_per_sample == 0, "padded within a sample"
+            self.heard += audio
+            assert self.expected.startswith(self.heard), "lost, doubled or out of order"
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, every timer exactly on time."""
+        end, spins = self.now + seconds, 0
+        while (at := self.playout.next_timer()) <= end:
+            spins = spins + 1 if at <= self.now else 0
+            assert spins < SAME_TIME_LIMIT, "the timer spins"
+            self.now = max(self.now, at)
+            self.release()
+        self.now = end
+
+
+_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(0, 1000)),
+        st.tuples(st.just("write"), st.sampled_from([160, 320, 640, 3200, 8000])),
+        st.tuples(st.just("wait"), st.floats(0, 0.5)),
+        st.tuples(st.just("late"), st.floats(0, 0.5)),
+        st.tuples(st.sampled_from(["flush", "finish", "release"]), st.just(0)),
+        st.tuples(st.just("echo"), st.integers(0, 99)),
+    ),
+    max_size=40,
+)
+
+
+@given(
+    steps=_steps,
+    media=st.sampled_from([ULAW_8K, PCM_16K, MediaFormat.parse("pcm_22050")]),
+    pace=st.sampled_from([(400, 100), (400, 20), (20, 20), (100, 100), (200, 60)]),
+    max_queue_ms=st.sampled_from([500, 60_000]),
+)
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_written_whenever(
+    steps: list[tuple[str, float]], media: MediaFormat, pace: tuple[int, int], max_queue_ms: int
+) -> None:
+    carrier = _Carrier(media, *pace, max_queue_ms)
+    for what, amount in steps:
+        match what:
+            case "write":
+                carrier.write(int(amount))
+            case "wait":
+                carrier.wait(amount)
+            case "late":
+                carrier.now += amount
+                carrier.release()
+            case "echo":
+                carrier.echo(int(amount))
+            case _:
+                getattr(carrier, what)()
+    carrier.wait(70.0)
+    whole = len(carrier.expected) - len(carrier.expected) % media.bytes_per_sample
+    assert carrier.heard == carrier.expected[:whole], "something stayed behind"
+    assert not carrier.marks, "a mark stayed behind"
+    assert carrier.playout.next_timer() == math.inf
+    assert carrier.playout.queued_ms == 0
+    assert carrier.playout.unheard_s(carrier.now) == 0
