@@ -1,0 +1,1 @@
+"""The client side of ElevenLabs' agent WebSocket ("convai"), sans-I/O."""

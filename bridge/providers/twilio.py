@@ -1,0 +1,281 @@
+"""Twilio Media Streams, bidirectional (``<Connect><Stream>``): the leg, server side, sans-I/O.
+
+Source: Twilio "Media Streams - WebSocket messages", "TwiML Stream", error pages 31920-31951, read 2026-11-21.
+
+Theory of operation: ``connected`` -> ``start`` -> (``media`` | ``dtmf`` | ``mark``)* -> ``stop`` -> close. The
+leg offers the call at ``start`` and gives caller audio at once, accepted or not: Twilio drops audio of slow
+readers (31930), so it is the call's job to hold it while the agent connects. Three things can end it, in any
+order and more than once: ``stop``, the socket, and our own ``Hangup``; the first one counts. Twilio takes a
+closed socket as the end of ``<Connect>`` and goes on with the next verb, which is how we hang up.
+
+States (``State``): WAITING --start--> OFFERED --Accept--> LIVE; any --stop, close, Hangup, garbage--> OVER.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+
+from bridge import events, outcome
+from bridge.auth import twilio as signature
+from bridge.errors import LocalError, RemoteError
+from bridge.events import CallInfo, Command, Ended, Event, Offered
+from bridge.leg import AuthContext, CarrierSpec, CloseSocket, LegOptions, Outgoing, UpgradeRequest
+from bridge.media.format import Encoding, MediaFormat
+from bridge.outcome import EndReason
+from bridge.providers import twilio_messages as wire
+
+NAME = "twilio"
+
+MAX_MESSAGE_BYTES = 64 * 1024
+"""Twilio's largest message is a ``start`` with many parameters of 500 characters, a few kilobytes."""
+
+LEAD_MS = 400
+"""Audio sent ahead of Twilio's playing clock: outlasts a stall of ours, and a ``clear`` that is lost or late
+leaves at most this much of the old answer."""
+
+CHUNK_MS = 100
+"""Twilio takes any size: 100 ms a message when there is plenty costs a fifth of sending 20 ms frames."""
+
+PARAM_TOKEN, PARAM_CALLER, PARAM_CALLED = "token", "caller", "called"
+"""Our own ``<Parameter>`` names; everything else in customParameters is the operator's."""
+
+_ENCODINGS = {
+    "audio/x-mulaw": Encoding.ULAW,
+    "audio/x-alaw": Encoding.ALAW,
+    # Believed, not proven: no public page shows an L16 stream yet; the SDK (9.12.0) has the attributes for it.
+    "audio/x-l16": Encoding.L16,
+    "audio/l16": Encoding.L16,
+}
+
+_CLEAN_CLOSES = (1000, 1001, 1005)
+"""Closes with a close frame. Twilio was seen to close with 1000 and 1005 after a hang-up."""
+
+CLOSE_TOO_BIG = 1009
+"""RFC 6455, 7.4.1: the driver's transport refused a message for its size."""
+
+_NOTHING: list[Event] = []
+
+
+class State(enum.Enum):
+    """Where the stream stands."""
+
+    WAITING = "waiting"
+    """The socket is open; no ``start`` yet."""
+    OFFERED = "offered"
+    """``start`` was read; the call has not decided yet."""
+    LIVE = "live"
+    """Accepted: audio may go both ways."""
+    OVER = "over"
+    """Ended; whatever still comes is ignored."""
+
+
+class TwilioLeg:
+    """One Media Streams socket. See ``bridge.leg.Leg`` for the contract."""
+
+    def __init__(self, options: LegOptions, now: float) -> None:
+        self._options = options
+        self._opened_s = now
+        self.state = State.WAITING
+        self._out: list[Outgoing] = []
+        self._encoder = wire.Encoder("")  # replaced at ``start``
+        self._stream_sid = ""
+        self._media: MediaFormat | None = None
+        self._last_message_s = now
+        self.unknown_events = 0
+        """Messages of events that this version does not know; ignored."""
+
+    # --- from Twilio ---
+
+    def receive(self, message: str | bytes, now: float) -> list[Event]:
+        """Feed one message; see ``Leg.receive``."""
+        if self.state is State.OVER:
+            return _NOTHING
+        self._last_message_s = now
+        if isinstance(message, bytes):
+            return self._fail(outcome.BAD_MESSAGE, "binary message; Media Streams are JSON text")
+        try:
+            decoded = wire.decode(message)
+        except wire.UnknownEvent:
+            self.unknown_events += 1
+            return _NOTHING
+        except RemoteError as error:
+            return self._fail(outcome.BAD_MESSAGE, str(error))
+        if type(decoded) is wire.Media:  # first: fifty of these a second
+            return self._on_media(decoded)
+        return self._on_message(decoded)
+
+    def connection_lost(self, code: int, now: float) -> list[Event]:
+        """Say that the socket is gone; see ``Leg.connection_lost``."""
+        if self.state is State.OVER:
+            return _NOTHING
+        if code == CLOSE_TOO_BIG:
+            return self._end(outcome.MESSAGE_TOO_BIG, f"a message over {MAX_MESSAGE_BYTES} bytes")
+        if self.state is State.WAITING:
+            return self._end(outcome.NO_START, f"close {code} before start")
+        if code in _CLEAN_CLOSES:
+            return self._end(outcome.CALLER_HANGUP, f"close {code} without stop")
+        return self._end(outcome.CARRIER_LOST, f"close {code} without stop")
+
+    # --- from the call ---
+
+    def send(self, command: Command, now: float) -> None:
+        """Carry out a command; see ``Leg.send``."""
+        if self.state is State.OVER:
+            return
+        match command:
+            case events.Play(payload):
+                self._require_live(command)
+                self._out.append(self._encoder.media(payload))
+            case events.Mark(name):
+                self._require_live(command)
+                self._out.append(self._encoder.mark(name))
+            case events.Flush():
+                self._require_live(command)
+                self._out.append(self._encoder.clear)
+            case events.Accept(media):
+                if self.state is not State.OFFERED or media != self._media:
+                    raise LocalError(f"Accept({media.name}) in state {self.state.value}; offered was {self._media}")
+                self.state = State.LIVE
+            case events.Reject(reason) | events.Hangup(reason):
+                self._close(reason)
+            case events.SendDtmf() | events.Transfer():
+                raise LocalError(f"a media stream cannot carry {type(command).__name__}; it needs Twilio's REST API")
+
+    def drain(self) -> list[Outgoing]:
+        """Take what must go out; see ``Leg.drain``."""
+        out, self._out = self._out, []
+        return out
+
+    # --- time ---
+
+    def next_timer(self) -> float:
+        """See ``Leg.next_timer``."""
+        if self.state is State.OVER:
+            return math.inf
+        if self.state is State.WAITING:
+            return self._opened_s + self._options.start_timeout_s
+        return self._last_message_s + self._options.silence_timeout_s
+
+    def handle_timer(self, now: float) -> list[Event]:
+        """Let time pass; see ``Leg.handle_timer``."""
+        if now < self.next_timer():
+            return _NOTHING
+        if self.state is State.WAITING:
+            return self._fail(outcome.NO_START, f"no start in {self._options.start_timeout_s:g} s")
+        return self._fail(outcome.CARRIER_SILENT, f"nothing for {self._options.silence_timeout_s:g} s")
+
+    # --- inside ---
+
+    def _on_media(self, message: wire.Media) -> list[Event]:
+        if self._media is None:
+            return self._fail(outcome.BAD_MESSAGE, "media before start")
+        if message.streamSid != self._stream_sid:
+            return self._fail(outcome.BAD_MESSAGE, "media: streamSid is not the one of start")
+        body = message.media
+        if body.track != "inbound" or not body.payload:
+            return _NOTHING
+        try:
+            position = int(body.timestamp) * self._media.rate_hz // 1000
+        except ValueError:
+            return self._fail(outcome.BAD_MESSAGE, "media.timestamp is not a number")
+        return [events.Audio(body.payload, position)]
+
+    def _on_message(self, message: wire.FromTwilio) -> list[Event]:
+        if isinstance(message, wire.Connected):
+            return _NOTHING
+        if isinstance(message, wire.Start):
+            return self._on_start(message.start)
+        name = str(message.__struct_config__.tag)
+        if self.state is State.WAITING:
+            return self._fail(outcome.BAD_MESSAGE, f"{name} before start")
+        if message.streamSid != self._stream_sid:
+            return self._fail(outcome.BAD_MESSAGE, f"{name}: streamSid is not the one of start")
+        match message:
+            case wire.Mark(mark=mark):
+                return [events.PlaybackReached(mark.name)]
+            case wire.Dtmf(dtmf=dtmf):
+                return self._on_dtmf(dtmf.digit)
+            case _:  # stop; closed from our side too, so that no socket outlives its call
+                return self._fail(outcome.CALLER_HANGUP, "stop")
+
+    def _on_dtmf(self, digit: str) -> list[Event]:
+        if len(digit) != 1 or digit not in "0123456789*#ABCD":
+            return self._fail(outcome.BAD_MESSAGE, "dtmf.digit is not one of 0-9 * # A-D")
+        return [events.Dtmf(digit)]
+
+    def _on_start(self, start: wire.StartBody) -> list[Event]:
+        if self.state is not State.WAITING:
+            return self._fail(outcome.BAD_MESSAGE, "start a second time")
+        if not start.streamSid or not start.callSid:
+            return self._fail(outcome.BAD_MESSAGE, "start: streamSid or callSid is empty")
+        try:
+            media = _read_format(start.mediaFormat)
+        except ValueError as error:
+            return self._fail(outcome.UNSUPPORTED_MEDIA, f"start.mediaFormat: {error}")
+        self.state = State.OFFERED
+        self._media = media
+        self._stream_sid = start.streamSid
+        self._encoder = wire.Encoder(start.streamSid)
+        parameters = dict(start.customParameters)
+        info = CallInfo(
+            provider=NAME,
+            call_sid=start.callSid,
+            stream_id=start.streamSid,
+            account_id=start.accountSid,
+            token=parameters.pop(PARAM_TOKEN, ""),
+            caller=parameters.pop(PARAM_CALLER, ""),
+            called=parameters.pop(PARAM_CALLED, ""),
+            parameters=parameters,
+        )
+        return [Offered(info, (media,))]
+
+    def _require_live(self, command: Command) -> None:
+        if self.state is not State.LIVE:
+            raise LocalError(f"{type(command).__name__} in state {self.state.value}; Accept comes first")
+
+    def _fail(self, reason: EndReason, detail: str) -> list[Event]:
+        """End because of the peer's words: Twilio has no error reply, closing makes it go on with its TwiML."""
+        self._close(reason)
+        return [Ended(reason, detail)]
+
+    def _close(self, reason: EndReason) -> None:
+        self._end(reason, "")
+        self._out.append(CloseSocket(1000, reason.reason))
+
+    def _end(self, reason: EndReason, detail: str) -> list[Event]:
+        self.state = State.OVER
+        return [Ended(reason, detail)]
+
+
+def _read_format(announced: wire.TwilioMediaFormat) -> MediaFormat:
+    """The format of ``start.mediaFormat``; ``ValueError`` says what is not supported."""
+    encoding = _ENCODINGS.get(announced.encoding.lower())
+    if encoding is None:
+        raise ValueError(f"encoding {announced.encoding[:40]!r} is none of {', '.join(_ENCODINGS)}")
+    media = MediaFormat(encoding, int(announced.sampleRate), int(announced.channels))
+    if media.channels != 1 or (encoding is not Encoding.L16 and media.rate_hz != 8000):
+        raise ValueError(f"{media.name} with {media.channels} channels; G.711 is 8000 Hz and streams are mono")
+    return media
+
+
+def authenticate_upgrade(request: UpgradeRequest, context: AuthContext) -> str:
+    """Check ``X-Twilio-Signature`` of the upgrade over the ``wss`` URL that our TwiML named."""
+    url = "ws" + context.public_url.removeprefix("http") + request.raw_path
+    keys = signature.TwilioKeys(
+        auth_tokens=context.secrets.get("twilio_auth_token", ()),
+        shared_keys=signature.parse_shared_keys(context.secrets.get("twilio_shared_keys", ())),
+    )
+    return signature.verify_upgrade(keys, url, request.headers)
+
+
+SPEC = CarrierSpec(
+    name=NAME,
+    media_path="/twilio/media",
+    new_leg=TwilioLeg,
+    authenticate_upgrade=authenticate_upgrade,
+    needs_token=True,
+    lead_ms=LEAD_MS,
+    chunk_ms=CHUNK_MS,
+    max_message_bytes=MAX_MESSAGE_BYTES,
+)

@@ -1,0 +1,1 @@
+"""What the tests share: a clock that stands still, messages as the peers write them, and checks of audio."""

@@ -1,0 +1,166 @@
+"""A real carrier leg and a real conversation joined by a ``Call``, driven by literal messages and a fake clock."""
+
+from __future__ import annotations
+
+from bridge.calls.call import AskAdmission, Call, CallOptions, ConnectAgent, Effect, Finished, Note
+from bridge.convai.messages import InitiationData
+from bridge.convai.protocol import Conversation, ConversationOptions
+from bridge.leg import CarrierSpec, CloseSocket, Leg, LegOptions, Outgoing
+from bridge.outcome import EndReason
+from bridge.providers.twilio import SPEC
+from tests.kit import convai, twilio
+from tests.kit.clock import FakeClock
+
+LEG_OPTIONS = LegOptions(start_timeout_s=5.0, silence_timeout_s=60.0)
+OPTIONS = CallOptions(caller_buffer_ms=1000, playout_queue_ms=60_000)
+
+
+class Line:
+    """One call on the table: what goes in by name, what came out in lists.
+
+    Each step drains as the driver does. ``to_carrier`` and ``to_agent`` hold everything that went out so far,
+    ``effects`` everything that the call asked of its driver.
+    """
+
+    def __init__(
+        self,
+        *,
+        upload_chunk_ms: int = 20,
+        options: CallOptions = OPTIONS,
+        leg: Leg | None = None,
+        spec: CarrierSpec = SPEC,
+    ) -> None:
+        self.clock = FakeClock()
+        self.conversation = Conversation(
+            ConversationOptions(upload_chunk_ms=upload_chunk_ms, ready_timeout_s=10.0, silence_timeout_s=30.0)
+        )
+        self.leg = leg if leg is not None else spec.new_leg(LEG_OPTIONS, self.clock.now)
+        self.call = Call(self.leg, spec, options, self.conversation)
+        self.to_carrier: list[Outgoing] = []
+        self.to_agent: list[str | CloseSocket] = []
+        self.effects: list[Effect] = []
+
+    # --- what happens ---
+
+    def carrier(self, *messages: str | bytes) -> None:
+        """The carrier says this."""
+        for message in messages:
+            self.call.carrier_message(message, self.clock.now)
+            self.drain()
+
+    def agent(self, *messages: str | bytes) -> None:
+        """The agent's side says this."""
+        for message in messages:
+            self.call.agent_message(message, self.clock.now)
+            self.drain()
+
+    def carrier_lost(self, code: int = 1006) -> None:
+        """The carrier's socket goes."""
+        self.call.carrier_lost(code, self.clock.now)
+        self.drain()
+
+    def agent_lost(self, code: int = 1006, words: str = "") -> None:
+        """The agent's socket goes."""
+        self.call.agent_lost(code, words, self.clock.now)
+        self.drain()
+
+    def carrier_writable(self, writable: bool) -> None:
+        """The carrier's socket is stuck, or moves again."""
+        self.call.set_carrier_writable(writable, self.clock.now)
+        self.drain()
+
+    def agent_writable(self, writable: bool) -> None:
+        """The agent's socket is stuck, or moves again."""
+        self.conversation.set_writable(writable)
+        self.drain()
+
+    def fail(self, reason: EndReason, detail: str = "") -> None:
+        """The driver ends the call."""
+        self.call.fail(reason, detail, self.clock.now)
+        self.drain()
+
+    def refuse(self, reason: EndReason, detail: str = "") -> None:
+        """Admission says no."""
+        self.call.refuse(reason, detail, self.clock.now)
+        self.drain()
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, as a driver does."""
+        self.clock.run(self, seconds)
+
+    # --- how far the call has got ---
+
+    def offer(self, media_format: dict[str, object] | None = None) -> Line:
+        """The carrier offers the call."""
+        self.carrier(twilio.CONNECTED, twilio.start({"token": "t1"}, media_format or twilio.ULAW))
+        return self
+
+    def admit(self) -> Line:
+        """Offer, and admission says yes."""
+        if self.call.info is None:
+            self.offer()
+        self.call.admit(self.clock.now)
+        self.drain()
+        return self
+
+    def connect(self) -> Line:
+        """Admit, and the agent's socket opens."""
+        self.admit()
+        self.call.agent_connected(InitiationData(), self.clock.now)
+        self.drain()
+        return self
+
+    def activate(self, output_format: str = "ulaw_8000", input_format: str = "ulaw_8000") -> Line:
+        """Connect, and the agent names its formats; what went out until here is forgotten."""
+        self.connect()
+        self.agent(convai.metadata(output_format, input_format))
+        self.forget()
+        return self
+
+    def begin_draining(self) -> Line:
+        """Activate, half a second of agent audio, and the agent says good-bye."""
+        self.activate()
+        self.agent(convai.audio(b"\x01" * 4000))
+        self.agent_lost(1000)
+        return self
+
+    # --- what came out ---
+
+    def next_timer(self) -> float:
+        return self.call.next_timer()
+
+    def handle_timer(self, now: float) -> None:
+        self.call.handle_timer(now)
+        self.drain()
+
+    def drain(self) -> None:
+        """Write, and do what the call asks for, as the driver does after every step."""
+        self.to_carrier += self.leg.drain()
+        self.to_agent += self.conversation.drain()
+        self.effects += self.call.drain()
+
+    def forget(self) -> None:
+        """Look only at what comes from here on."""
+        self.to_carrier.clear()
+        self.to_agent.clear()
+        self.effects.clear()
+
+    def finished(self) -> list[Finished]:
+        """Every ``Finished`` so far; more than one is a bug."""
+        return [effect for effect in self.effects if isinstance(effect, Finished)]
+
+    def notes(self) -> list[Note]:
+        """Every ``Note`` so far."""
+        return [effect for effect in self.effects if isinstance(effect, Note)]
+
+    def asked(self) -> list[Effect]:
+        """Every decision that was asked for so far."""
+        return [effect for effect in self.effects if isinstance(effect, AskAdmission | ConnectAgent)]
+
+    def played(self) -> bytes:
+        """Agent audio given to the carrier."""
+        return twilio.played(self.to_carrier)
+
+    def uploaded(self) -> bytes:
+        """Caller audio given to the agent."""
+        return b"".join(convai.uploaded(self.to_agent))

@@ -1,0 +1,93 @@
+"""A carrier that does what a test says, and what every real carrier's test must know of its wire."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bridge.events import Audio, CallInfo, Command, Ended, Event, Hangup, Offered
+from bridge.leg import CarrierSpec, LegOptions, Outgoing
+from bridge.media.format import ULAW_8K, MediaFormat
+from tests.kit import twilio
+
+OPTIONS = LegOptions(start_timeout_s=5.0, silence_timeout_s=30.0)
+
+
+@dataclass
+class FakeLeg:
+    """A leg that keeps the contract and nothing else: it reports what it is told to, and writes down commands."""
+
+    commands: list[Command] = field(default_factory=list)
+    coming: list[Event] = field(default_factory=list)
+    """What the next message means."""
+    over: bool = False
+
+    def receive(self, message: str | bytes, now: float) -> list[Event]:
+        happened, self.coming = ([] if self.over else self.coming), []
+        self.over = self.over or any(isinstance(event, Ended) for event in happened)
+        return happened
+
+    def connection_lost(self, code: int, now: float) -> list[Event]:
+        return self.receive("", now)
+
+    def send(self, command: Command, now: float) -> None:
+        if not self.over:
+            self.commands.append(command)
+        self.over = self.over or isinstance(command, Hangup)
+
+    def drain(self) -> list[Outgoing]:
+        return []
+
+    def next_timer(self) -> float:
+        return math.inf
+
+    def handle_timer(self, now: float) -> list[Event]:
+        return self.receive("", now)
+
+
+FAKE_SPEC = CarrierSpec(
+    name="fake",
+    media_path="/fake/media",
+    new_leg=lambda options, now: FakeLeg(),
+    authenticate_upgrade=lambda request, context: "",
+    needs_token=False,
+    lead_ms=400,
+    chunk_ms=100,
+    max_message_bytes=1000,
+)
+
+
+def offer(media: MediaFormat = ULAW_8K) -> Offered:
+    """The offer of a fake carrier."""
+    return Offered(CallInfo(provider="fake", call_sid="F1"), (media,))
+
+
+def caller_audio(payload: bytes) -> Audio:
+    """Caller audio of a fake carrier."""
+    return Audio(payload, 0)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one carrier says the few things that every carrier says: what the conformance suite needs of it."""
+
+    opening: tuple[str | bytes, ...]
+    """The messages up to and including the offer; the last one makes it."""
+    audio: Callable[[bytes], str | bytes]
+    """Caller audio, once offered."""
+    ends: tuple[str | bytes, ...]
+    """Messages with which the carrier or the caller ends a running call."""
+    broken: tuple[str | bytes, ...]
+    """Messages that break the carrier's protocol, once offered."""
+
+
+DIALECTS: dict[str, Dialect] = {
+    "twilio": Dialect(
+        opening=(twilio.CONNECTED, twilio.start({"token": "t1"})),
+        audio=lambda payload: twilio.media(payload, 20),
+        ends=(twilio.STOP,),
+        broken=("", "{", b"\x00\x01", "[]", '{"event":"media"}', twilio.start(), twilio.dtmf("x")),
+    ),
+}
+"""One entry per carrier of the registry; the suite fails while one is missing."""

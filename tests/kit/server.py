@@ -1,0 +1,117 @@
+"""A bridge on a port of this machine, in this process, with what tests want to know of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bridge.config import Settings, load_settings
+from bridge.server.serve import BridgeServer, serve
+from bridge.server.service import Bridge
+from bridge.simulators.agent_server import AgentServer
+
+AUTH_TOKEN = "12345678901234567890123456789012"
+"""Signs the simulated Twilio's requests; the length of a real one."""
+
+DEADLINE_S = 10.0
+"""How long anything may take before a test fails; far above what it does take."""
+
+_POLL_S = 0.005
+
+
+def free_port() -> int:
+    """A port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def until(condition: Callable[[], object], what: str = "", timeout_s: float = DEADLINE_S) -> None:
+    """Wait until ``condition`` holds; fails with ``what`` when it does not in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, what or "the condition did not come true in time"
+        await asyncio.sleep(_POLL_S)
+
+
+def settings_for(tests_settings: dict[str, str]) -> Settings:
+    """Settings as the environment would give them, from nowhere else."""
+    nowhere = Path("does-not-exist.env")
+    return load_settings({"BRIDGE_CONFIG": "", **tests_settings}, dotenv_path=nowhere)
+
+
+@dataclass
+class RunningBridge:
+    """A bridge that listens."""
+
+    bridge: Bridge
+    server: BridgeServer
+    task: asyncio.Task[None]
+    lines: list[dict[str, Any]]
+    """Log lines of all bridges of the test so far."""
+    agent: AgentServer | None = None
+    known_ends: int = field(default=0, repr=False)
+
+    @property
+    def settings(self) -> Settings:
+        return self.bridge.settings
+
+    @property
+    def http_url(self) -> str:
+        """Where it really listens."""
+        return f"http://127.0.0.1:{self.settings.bridge_port}"
+
+    @property
+    def voice(self) -> str:
+        return f"{self.http_url}/twilio/voice"
+
+    @property
+    def active(self) -> int:
+        """Slots taken."""
+        return self.bridge.admission.active
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Log lines of this event."""
+        return [line for line in self.lines if line["event"] == event]
+
+    def ends(self) -> list[str]:
+        """How the calls ended so far, as logged; checks that counters and metrics say the same."""
+        logged = [f"{line['result']}/{line['reason']}" for line in self.logged("call_ended")]
+        assert sum(self.bridge.ended_counts.values()) == len(logged)
+        text = self.bridge.metrics.render().decode()
+        for name, count in self.bridge.ended_counts.items():
+            result, reason = name.split("/")
+            assert logged.count(name) == count
+            labels = f'provider="twilio",reason="{reason}",result="{result}"'
+            assert f"bridge_calls_ended_total{{{labels}}} {count:.1f}" in text
+        return logged
+
+    async def ended(self, count: int = 1) -> list[str]:
+        """Wait until so many calls have ended and nothing of them is left; returns how they ended."""
+        await until(lambda: len(self.logged("call_ended")) >= count, f"only {self.ends()} ended")
+        assert not self.bridge.sessions
+        assert self.active == 0
+        return self.ends()
+
+
+@contextlib.asynccontextmanager
+async def running_bridge(settings: Settings, lines: list[dict[str, Any]]) -> AsyncIterator[RunningBridge]:
+    """Run a bridge; on the way out it is stopped and must leave no task behind."""
+    ready: asyncio.Future[tuple[Bridge, BridgeServer]] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve(settings, lambda bridge, server: ready.set_result((bridge, server))))
+    await asyncio.wait((task, ready), timeout=DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    bridge, server = ready.result()
+    try:
+        yield RunningBridge(bridge, server, task, lines)
+    finally:
+        server.should_exit = True
+        async with asyncio.timeout(DEADLINE_S):
+            await task
