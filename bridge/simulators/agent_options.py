@@ -1,0 +1,39 @@
+"""How the simulated agent behaves: what ``bridge agent`` takes as options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.media.format import ULAW_8K
+from bridge.simulators.agent_scenarios import Scenario
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOptions:
+    """How the simulated agent behaves. The defaults suit a phone: mu-law both ways."""
+
+    scenario: str | Scenario = "demo"
+    """Name of a scenario, or one's own; an agent id ``sim_<name>`` asks for another per conversation."""
+    input_format: str = ULAW_8K.name
+    """Format announced for the caller's audio."""
+    output_format: str = ULAW_8K.name
+    """Format of the agent's audio."""
+    chunk_ms: int = 100
+    """Audio per message."""
+    odd_chunks: bool = False
+    """Cut the agent's speech into prime numbers of bytes instead."""
+    speed: float = 8.0
+    """How many times faster than real time the agent's speech is sent; 0 = all at once."""
+    ping_interval_s: float = 2.0
+    strict: bool = True
+    """Whether a breach of the contract ends the conversation."""
+    init_timeout_s: float = 5.0
+    """How long a strict agent waits for the initiation message."""
+    receive_timeout_s: float = 60.0
+    """How long the client may send no input before close 1002 ``transport_receive_timeout``."""
+    api_key: str = ""
+    """Needed as ``xi-api-key`` for signed URLs, and for conversations without one; empty = a public agent."""
+    compression: bool = False
+    """Whether the server takes up permessage-deflate when it is offered."""
+    keep_audio: bool = True
+    """Whether the log keeps the caller's audio."""
