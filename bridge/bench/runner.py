@@ -1,0 +1,376 @@
+"""Runs the bench: each target in turn on its own core, the same load against each.
+
+Everything goes over the public wire and ``/proc``; nothing of the servers under test is imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import platform
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import uvloop
+
+import bridge
+from bridge.bench.agent import ConvaiWire, TwilioWire, Wire
+from bridge.bench.call import SignalKit
+from bridge.bench.figures import spread
+from bridge.bench.floor import find_haproxy, haproxy_command, write_config
+from bridge.bench.load import BenchError, Load, LoadResult, Progress, RoundPlan
+from bridge.bench.process import (
+    CorePlan,
+    ServerProcess,
+    free_port,
+    pinned,
+    plan_cores,
+    raise_open_files,
+    wait_for_port,
+)
+from bridge.bench.report import BenchReport, RoundFigures, TargetReport
+
+MODES = {"passthrough": "ulaw_8000", "convert": "pcm_16000"}
+"""Mode and the agent's audio format that makes it."""
+
+TARGETS = ("bridge", "floor", "plain")
+
+READY_TIMEOUT_S = 30.0
+SETTLE_S = 0.5
+"""Pause before memory is read and after calls are gone, so that a server can tidy up."""
+IDLE_S = 2.0
+"""How long the server's CPU is watched after its calls are gone."""
+
+_READY = b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+
+_SETTINGS = (
+    *("BRIDGE_", "ELEVENLABS_", "TWILIO_", "VONAGE_", "GENESYS_", "SIP_", "PERSONALIZATION_", "WEBHOOK_"),
+    *("PUBLIC_URL", "REDIS_URL", "DATABASE_URL", "WORKSPACE_", "EGRESS_", "TRANSFER_", "DATA_DIR", "LOG_"),
+)
+"""Beginnings of the operator's settings, kept away from the server under test."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What to measure."""
+
+    calls: int = 400
+    mode: str = "passthrough"
+    """``passthrough`` (agent ulaw_8000) or ``convert`` (agent pcm_16000)."""
+    duration_s: float = 15.0
+    warmup_s: float = 3.0
+    ramp_s: float = 4.0
+    """Calls are placed spread over this time."""
+    rounds: int = 1
+    """Calls up and down this many times."""
+    targets: tuple[str, ...] = TARGETS
+    plain_calls: int = 100
+    """The plain design gets at most this many calls: at 400 it would be past the end of its core."""
+    barge_in_every_s: float = 4.0
+    """Per call; 0 = never."""
+    server_core: int | None = None
+    """None = the lowest one."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"mode is {self.mode!r}; known are {', '.join(MODES)}")
+        if unknown := set(self.targets) - set(TARGETS):
+            raise ValueError(f"unknown targets {sorted(unknown)}; known are {', '.join(TARGETS)}")
+        if not 1 <= self.calls <= 20_000:
+            raise ValueError(f"calls is {self.calls}; it must be 1 to 20000 (ephemeral ports of one address)")
+        if self.rounds < 1 or self.plain_calls < 1:
+            raise ValueError("rounds and plain_calls must be at least 1")
+        if self.duration_s <= 0 or self.warmup_s < 0 or self.ramp_s < 0:
+            raise ValueError("duration_s must be above 0, warmup_s and ramp_s not below 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server to measure."""
+
+    name: str
+    what: str
+    calls: int
+    new_wire: Callable[[], Wire]
+    """How the far end behind it speaks."""
+    converting: bool
+    command: Callable[[int, int, Path], list[str]]
+    """Command line, from its port, the far end's port and a directory for its files."""
+    env: Callable[[int, int, Path], dict[str, str]]
+    """Environment beyond the inherited one, from the same."""
+    ready_request: bytes = _READY
+
+
+def run_bench(options: BenchOptions, progress: Callable[[str], None]) -> BenchReport:
+    """Measure all targets; takes about (ramp + warm-up + duration + 5 s) per round and target.
+
+    ``progress`` gets a line whenever something takes more than 2 s. Runs in this process, which must be its
+    main thread's for SIGTERM to end servers too; whatever happens, no server outlives this call. Raises
+    ``BenchError`` when a measurement cannot be made.
+    """
+    if problem := raise_open_files(options.calls):
+        raise BenchError(problem)
+    try:
+        cores = plan_cores(os.sched_getaffinity(0), options.server_core)
+    except ValueError as error:
+        raise BenchError(str(error)) from None
+    report = BenchReport(options.mode, options.duration_s, options.warmup_s, _machine(cores))
+    if cores.shared:
+        report.notes.append("only one core: server and load share it, so latencies are not to be trusted")
+    with (
+        _terminate_as_interrupt(),
+        tempfile.TemporaryDirectory(prefix="bridge-bench-") as directory,
+        pinned(cores.load),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        for target in _targets(options, report.notes):
+            measure = _measure(target, options, cores, Path(directory), progress)
+            report.targets.append(runner.run(measure))
+    return report
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C, so that servers are ended on the way out."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _machine(cores: CorePlan) -> dict[str, str | int]:
+    packages = ("picows", "uvloop", "websockets", "fastapi", "uvicorn", "soxr", "numpy")
+    return {
+        "cores": os.cpu_count() or 1,
+        "server core": cores.server,
+        "load cores": " ".join(map(str, sorted(cores.load))),
+        "kernel": platform.release().partition("-")[0],
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+# --- targets ---------------------------------------------------------------------------------------------
+
+
+def _targets(options: BenchOptions, notes: list[str]) -> Iterator[Target]:
+    for name in options.targets:
+        if name == "bridge":
+            yield _bridge_target(options)
+        elif name == "plain":
+            yield _plain_target(options)
+        elif program := find_haproxy():
+            yield _floor_target(options, program)
+        else:
+            notes.append("floor skipped: haproxy is not installed")
+
+
+def _bridge_target(options: BenchOptions) -> Target:
+    def env(port: int, agent_port: int, directory: Path) -> dict[str, str]:
+        return {
+            "BRIDGE_AUTH": "off",
+            "BRIDGE_HOST": "127.0.0.1",
+            "BRIDGE_PORT": str(port),
+            "BRIDGE_MAX_CALLS": str(options.calls + 10),
+            "ELEVENLABS_BASE_URL": f"http://127.0.0.1:{agent_port}",
+            "ELEVENLABS_AGENT_ID": "bench",
+            "LOG_LEVEL": "warning",
+            "DATA_DIR": str(directory / "data"),
+        }
+
+    agent_format = MODES[options.mode]
+    return Target(
+        name="bridge",
+        what=f"bridge serve, agent {agent_format}",
+        calls=options.calls,
+        new_wire=lambda: ConvaiWire(agent_format),
+        converting=options.mode == "convert",
+        command=lambda port, agent_port, directory: [sys.executable, "-m", "bridge", "serve"],
+        env=env,
+    )
+
+
+def _plain_target(options: BenchOptions) -> Target:
+    agent_format = MODES[options.mode]
+    resampling = " and soxr streams" if options.mode == "convert" else ""
+    return Target(
+        name="plain",
+        what=f"FastAPI and websockets, one task per direction{resampling}, agent {agent_format}",
+        calls=min(options.calls, options.plain_calls),
+        new_wire=lambda: ConvaiWire(agent_format),
+        converting=options.mode == "convert",
+        command=lambda port, agent_port, directory: [
+            *(sys.executable, "-m", "bridge.bench.plain"),
+            *(str(port), str(agent_port), options.mode),
+        ],
+        env=lambda port, agent_port, directory: {},
+    )
+
+
+def _floor_target(options: BenchOptions, program: str) -> Target:
+    def command(port: int, agent_port: int, directory: Path) -> list[str]:
+        return haproxy_command(program, write_config(directory, port, agent_port, options.calls))
+
+    return Target(
+        name="floor",
+        what="HAProxy in TCP mode, one thread, carrying the carrier's bytes unread",
+        calls=options.calls,
+        new_wire=TwilioWire,
+        converting=False,
+        command=command,
+        env=lambda port, agent_port, directory: {},
+        ready_request=b"",
+    )
+
+
+def _environment(extra: dict[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+    # The server runs in a directory of its own, where no .env of the operator lies; it must still find us.
+    source = str(Path(bridge.__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [source, kept.get("PYTHONPATH", "")]))
+    return {**kept, "PYTHONPATH": path, **extra}
+
+
+# --- measuring -------------------------------------------------------------------------------------------
+
+
+async def _measure(
+    target: Target, options: BenchOptions, cores: CorePlan, directory: Path, progress: Progress
+) -> TargetReport:
+    def say(text: str) -> None:
+        progress(f"{target.name}: {text}")
+
+    load = Load(SignalKit(target.converting), target.new_wire, say)
+    async with load.listen() as agent_port:
+        port = free_port()
+        server = ServerProcess(
+            target.command(port, agent_port, directory),
+            _environment(target.env(port, agent_port, directory)),
+            cores.server,
+            directory,
+        )
+        try:
+            say("starting")
+            server.start()
+            ready = await asyncio.to_thread(wait_for_port, server, port, target.ready_request, READY_TIMEOUT_S)
+            if not ready:
+                raise BenchError(
+                    f"it was not ready within {READY_TIMEOUT_S:.0f} s"
+                    if server.alive
+                    else "it ended before it was ready"
+                )
+            rounds = await _rounds(target, options, load, server, port, say)
+        except BenchError as error:
+            raise BenchError(f"{target.name}: {error}\n{server.log_tail()}".rstrip()) from error
+        finally:
+            server.stop()
+    return TargetReport(target.name, target.what, rounds)
+
+
+async def _rounds(
+    target: Target, options: BenchOptions, load: Load, server: ServerProcess, port: int, say: Progress
+) -> list[RoundFigures]:
+    plan = RoundPlan(
+        calls=target.calls,
+        ramp_s=options.ramp_s,
+        warmup_s=options.warmup_s,
+        duration_s=options.duration_s,
+        barge_in_every_s=options.barge_in_every_s,
+    )
+    await asyncio.sleep(SETTLE_S)
+    rss_idle = server.rss_bytes()
+    rounds: list[RoundFigures] = []
+    for number in range(options.rounds):
+        if options.rounds > 1:
+            say(f"round {number + 1} of {options.rounds}")
+        watch = _Watch(server)
+        load.unexpected = 0
+        result = await load.run_round(f"ws://127.0.0.1:{port}/twilio/media", plan, watch.at_window)
+        await asyncio.sleep(SETTLE_S)
+        cpu_before_s, began = server.cpu_s(), time.monotonic()
+        await asyncio.sleep(IDLE_S)
+        idle_percent = 100 * (server.cpu_s() - cpu_before_s) / (time.monotonic() - began)
+        if not server.alive:
+            raise BenchError("it ended during the measurement")
+        rounds.append(_figures(plan, result, watch, load, rss_idle, server.rss_bytes(), idle_percent))
+    return rounds
+
+
+class _Watch:
+    """Reads the server's CPU and memory at the edges of the window."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+        self._opened = (0.0, 0.0, 0.0)
+        self.cpu_percent = 0.0
+        self.other_cpu_percent = 0.0
+        self.rss_bytes = 0
+
+    def at_window(self, opens: bool) -> None:
+        """The window opens or closes now."""
+        now, cpu_s, busy_s = time.monotonic(), self._server.cpu_s(), self._server.core_busy_s()
+        if opens:
+            self._opened = (now, cpu_s, busy_s)
+            return
+        seconds, server_s, core_s = now - self._opened[0], cpu_s - self._opened[1], busy_s - self._opened[2]
+        self.cpu_percent = 100 * server_s / seconds
+        self.other_cpu_percent = 100 * max(0.0, core_s - server_s) / seconds
+        self.rss_bytes = self._server.rss_bytes()
+
+
+def _figures(
+    plan: RoundPlan,
+    result: LoadResult,
+    watch: _Watch,
+    load: Load,
+    rss_idle_bytes: int,
+    rss_after_bytes: int,
+    idle_percent: float,
+) -> RoundFigures:
+    logs = result.logs
+    per_call_s = plan.calls * result.seconds
+    return RoundFigures(
+        calls=plan.calls,
+        seconds=result.seconds,
+        server_cpu_percent=watch.cpu_percent,
+        other_cpu_percent=watch.other_cpu_percent,
+        rss_idle_bytes=rss_idle_bytes,
+        rss_calls_bytes=watch.rss_bytes,
+        rss_after_bytes=rss_after_bytes,
+        cpu_after_percent=idle_percent,
+        up=result.up,
+        down=result.down,
+        latency_up_ms=spread(logs.up.values_ms),
+        latency_down_ms=spread(logs.down.values_ms),
+        barge_in_ms=spread(logs.barge_in.values_ms),
+        interruptions=logs.interruptions,
+        missed_clears=logs.missed_clears,
+        bad_messages=logs.bad_messages,
+        complaints=logs.complaints,
+        leaked_connections=result.leaked_connections,
+        unexpected_connections=load.unexpected,
+        gaps=result.gaps,
+        gap_ms=result.gap_ms,
+        longest_gap_ms=result.longest_gap_ms,
+        frames_per_call_s=result.frames_sent / per_call_s,
+        speech_per_call_s=result.speech_sent / per_call_s,
+        load_cpu_percent=100 * result.load_cpu_s / result.seconds,
+        load_lateness_ms=spread(result.lateness_ms),
+    )

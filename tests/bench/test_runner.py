@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from bridge.bench import runner
+from bridge.bench.floor import find_haproxy
+from bridge.bench.runner import BenchOptions, run_bench
+
+
+def test_options_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="mode is 'opus'; known are passthrough, convert"):
+        BenchOptions(mode="opus")
+    with pytest.raises(ValueError, match=re.escape("unknown targets ['nginx']")):
+        BenchOptions(targets=("nginx",))
+    with pytest.raises(ValueError, match="calls is 0"):
+        BenchOptions(calls=0)
+    with pytest.raises(ValueError, match="rounds and plain_calls must be at least 1"):
+        BenchOptions(rounds=0)
+    with pytest.raises(ValueError, match="duration_s must be above 0"):
+        BenchOptions(duration_s=0)
+
+
+def test_servers_do_not_see_the_operators_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ELEVENLABS_API_KEY", "secret")
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere")
+    monkeypatch.setenv("LANG", "C")
+    environment = runner._environment({"BRIDGE_PORT": "1"})
+    assert "ELEVENLABS_API_KEY" not in environment
+    assert "REDIS_URL" not in environment
+    assert environment["BRIDGE_PORT"] == "1"
+    assert environment["LANG"] == "C"
+
+
+def test_floor_is_skipped_with_a_note_where_haproxy_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "find_haproxy", lambda: None)
+    notes: list[str] = []
+    targets = list(runner._targets(BenchOptions(targets=("floor", "plain")), notes))
+    assert [target.name for target in targets] == ["plain"]
+    assert notes == ["floor skipped: haproxy is not installed"]
+
+
+def test_plain_design_gets_no_more_calls_than_it_can_carry() -> None:
+    targets = {target.name: target for target in runner._targets(BenchOptions(calls=400), [])}
+    assert targets["bridge"].calls == 400
+    assert targets["plain"].calls == 100
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("mode", ["passthrough", "convert"])
+def test_plain_relay_carries_five_calls(mode: str) -> None:
+    lines: list[str] = []
+    affinity = os.sched_getaffinity(0)
+    options = BenchOptions(
+        calls=5,
+        mode=mode,
+        duration_s=2.0,
+        warmup_s=0.5,
+        ramp_s=0.2,
+        targets=("plain",),
+        barge_in_every_s=1.0,
+    )
+    report = run_bench(options, lines.append)
+    (target,) = report.targets
+    figures = target.last
+    assert lines[0] == "plain: starting"
+    assert os.sched_getaffinity(0) == affinity
+    assert (figures.calls, figures.bad_messages, figures.unexpected_connections) == (5, 0, 0)
+    # Two a call, one more or less at the edges of the window.
+    assert 5 <= figures.interruptions <= 15
+    assert (figures.barge_in_ms.count, figures.missed_clears) == (figures.interruptions, 0)
+    assert figures.leaked_connections == 0
+    assert figures.server_cpu_percent > 0
+    assert figures.rss_calls_bytes > 0
+    if mode == "passthrough":
+        assert figures.up.is_clean() and figures.down.is_clean(), (figures.up, figures.down)
+        # At 50 frames and 10 messages a second, for two seconds; far fewer would mean a load that stood still.
+        assert figures.latency_up_ms.count > 250
+        assert figures.latency_down_ms.count > 50
+    else:
+        # Bursts every 500 ms; what the stream resampler holds back at the end is loss and shows as such.
+        assert 10 <= figures.latency_up_ms.count <= 30
+        assert figures.up.lost_ms < 5 * 200
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(find_haproxy() is None, reason="haproxy is not installed")
+def test_floor_carries_five_calls_in_two_rounds() -> None:
+    options = BenchOptions(
+        calls=5, duration_s=1.0, warmup_s=0.2, ramp_s=0.1, rounds=2, targets=("floor",), barge_in_every_s=1.0
+    )
+    (target,) = run_bench(options, lambda line: None).targets
+    assert len(target.rounds) == 2
+    assert target.is_clean(), target
