@@ -49,6 +49,16 @@ class Leg(Protocol):
         After ``Ended`` everything is ignored.
         """
 
+    def read_audio(self, message: str | bytes, now: float) -> bytes | None:
+        """The short cut of ``receive`` for a message that is caller audio and nothing else: its payload.
+
+        None = not taken, and nothing has happened: use ``receive``. Fifty times a second and call this saves the
+        list, the event and its dispatch.
+        """
+
+    def audio_message(self, payload: bytes) -> str | bytes | None:
+        """The short cut of ``send(Play(payload))`` and ``drain``: the message itself; None = not taken."""
+
     def connection_lost(self, code: int, now: float) -> list[Event]:
         """Say that the socket is gone, with its WebSocket close code (1006 = without a close frame)."""
 

@@ -13,16 +13,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import assert_never
 
-import msgspec
-
 from bridge import events, outcome
+from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, Finished, Note
 from bridge.calls.state import Input, State, advance
 from bridge.calls.stats import CallStats
 from bridge.convai import events as agent
-from bridge.convai.events import AgentAudio
 from bridge.convai.messages import InitiationData
 from bridge.convai.protocol import Conversation
-from bridge.events import Audio, CallInfo, Play
+from bridge.events import CallInfo
 from bridge.leg import CarrierSpec, Leg
 from bridge.media.format import FRAME_MS, MediaFormat
 from bridge.media.playout import Playout
@@ -44,35 +42,6 @@ _ACTIVE = State.ACTIVE
 """For the media path: looking a member up in its enum costs as much as a method call in Python 3.11."""
 
 
-class AskAdmission(msgspec.Struct, frozen=True):
-    """Decide about this call, then ``Call.admit`` or ``Call.refuse``."""
-
-    info: CallInfo
-
-
-class ConnectAgent(msgspec.Struct, frozen=True):
-    """Connect the agent, then ``Call.agent_connected`` or ``Call.fail``."""
-
-    info: CallInfo
-
-
-class Finished(msgspec.Struct, frozen=True):
-    """The call is over: give the slot back. Comes exactly once."""
-
-    reason: EndReason
-    detail: str
-
-
-class Note(msgspec.Struct, frozen=True):
-    """Something for the log: what happened, without what was said."""
-
-    event: str
-    detail: str = ""
-
-
-Effect = AskAdmission | ConnectAgent | Finished | Note
-
-
 @dataclass(frozen=True, slots=True)
 class CallOptions:
     """The operator's settings that a call needs."""
@@ -85,6 +54,33 @@ class CallOptions:
 
 class Call:
     """The join of a leg and a conversation. Methods take ``now`` in seconds on a monotonic clock."""
+
+    __slots__ = (
+        "_agent_end",
+        "_carrier_writable",
+        "_downlink",
+        "_downlink_is_identity",
+        "_drain_deadline",
+        "_effects",
+        "_frame_bytes",
+        "_held",
+        "_held_bytes",
+        "_last_mark",
+        "_media",
+        "_options",
+        "_playout",
+        "_spec",
+        "_uplink",
+        "_uplink_is_identity",
+        "conversation",
+        "conversation_id",
+        "flushed",
+        "history",
+        "info",
+        "leg",
+        "state",
+        "stats",
+    )
 
     def __init__(self, leg: Leg, spec: CarrierSpec, options: CallOptions, conversation: Conversation) -> None:
         self.leg = leg
@@ -107,6 +103,7 @@ class Call:
         self._uplink: Transcoder | None = None
         self._uplink_is_identity = False
         self._downlink: Transcoder | None = None
+        self._downlink_is_identity = False
         self._playout: Playout | None = None
         self._carrier_writable = True
         self._drain_deadline = math.inf
@@ -116,24 +113,30 @@ class Call:
 
     # --- the carrier's side ---
 
-    def carrier_message(self, message: str | bytes, now: float) -> bool:
-        """One message from the carrier's socket.
+    def carrier_message(self, message: str | bytes, now: float) -> None:
+        """One message from the carrier's socket, of whatever kind."""
+        self._on_leg_events(self.leg.receive(message, now), now)
 
-        Returns True when it was caller audio and nothing else, as most are: then only the agent's side has
-        something to write, and no timer has come closer.
+    def relay_to_agent(self, message: str | bytes, now: float) -> str | None:
+        """The short cut for caller audio while the agent listens: the message for the agent.
+
+        None = not taken, and nothing has happened: use ``carrier_message``. Empty = taken, but look into
+        ``conversation.drain()``. Nothing else has to be written, and no timer has come closer.
         """
-        happened = self.leg.receive(message, now)
-        if len(happened) == 1:
-            event = happened[0]
-            if type(event) is Audio:
-                self.stats.caller_frames += 1
-                if self._uplink_is_identity:
-                    self.conversation.send_audio(event.payload)
-                else:
-                    self._on_caller_audio(event.payload)
-                return True
-        self._on_leg_events(happened, now)
-        return False
+        uplink = self._uplink
+        if uplink is None:
+            return None
+        payload = self.leg.read_audio(message, now)
+        if payload is None:
+            return None
+        self.stats.caller_frames += 1
+        if not self._uplink_is_identity:
+            payload = uplink.process(payload)
+        relayed = self.conversation.audio_message(payload)
+        if relayed is None:
+            self.conversation.send_audio(payload)
+            return ""
+        return relayed
 
     def carrier_lost(self, code: int, now: float) -> None:
         """The carrier's socket is gone."""
@@ -164,21 +167,35 @@ class Call:
         """The agent's socket is open."""
         self.conversation.start(data, now)
 
-    def agent_message(self, message: str | bytes, now: float) -> bool:
-        """One message from the agent's socket.
-
-        Returns True when it was agent audio and nothing else, as most are: then only the carrier's side has
-        something to write, and of all timers only ``playout_timer`` may have come closer.
-        """
-        happened = self.conversation.receive(message, now)
-        if len(happened) == 1:
-            event = happened[0]
-            if type(event) is AgentAudio:
-                self._on_agent_audio(event.payload, now)
-                return True
-        for event in happened:
+    def agent_message(self, message: str | bytes, now: float) -> None:
+        """One message from the agent's socket, of whatever kind."""
+        for event in self.conversation.receive(message, now):
             self._on_agent(event, now)
-        return False
+
+    def relay_to_caller(self, message: str | bytes, now: float) -> str | bytes | None:
+        """The short cut for agent audio: the message for the carrier.
+
+        None = not taken, and nothing has happened: use ``agent_message``. Empty = taken, but look into
+        ``leg.drain()``. Nothing else has to be written, and of all timers only ``playout_timer`` may have come
+        closer.
+        """
+        playout, downlink = self._playout, self._downlink
+        if playout is None or downlink is None or self.state is not _ACTIVE:
+            return None
+        payload = self.conversation.read_audio(message, now)
+        if payload is None:
+            return None
+        self.stats.agent_messages += 1
+        if not self._downlink_is_identity:
+            payload = downlink.process(payload)
+        if self._carrier_writable and playout.pass_through(payload, now):
+            relayed = self.leg.audio_message(payload)
+            if relayed is not None:
+                self.stats.agent_frames += len(payload) // self._frame_bytes
+                return relayed
+        playout.write(payload, now)
+        self._release(now)
+        return ""
 
     def agent_lost(self, code: int, words: str, now: float) -> None:
         """The agent's socket is gone."""
@@ -218,14 +235,14 @@ class Call:
         effects, self._effects = self._effects, []
         return effects
 
-    # --- 20 ms, caller to agent ---
+    # --- caller audio ---
 
     def _on_caller_audio(self, payload: bytes) -> None:
-        """Caller audio that has to be converted, or held until the agent is ready."""
+        self.stats.caller_frames += 1
         if self._uplink is None:
             self._hold(payload)
-        elif converted := self._uplink.process(payload):
-            self.conversation.send_audio(converted)
+        else:
+            self.conversation.send_audio(self._uplink.process(payload))
 
     def _hold(self, payload: bytes) -> None:
         """Keep caller audio until the agent is ready, the oldest going first when it takes too long."""
@@ -243,16 +260,9 @@ class Call:
 
     def _on_agent_audio(self, payload: bytes, now: float) -> None:
         self.stats.agent_messages += 1
-        playout, downlink = self._playout, self._downlink
-        if playout is None or downlink is None or self.state is not _ACTIVE:
+        if self._playout is None or self._downlink is None or self.state is not _ACTIVE:
             return
-        if not downlink.is_identity:
-            payload = downlink.process(payload)
-        if self._carrier_writable and playout.pass_through(payload, now):
-            self.stats.agent_frames += len(payload) // self._frame_bytes
-            self.leg.send(Play(payload), now)
-            return
-        playout.write(payload, now)
+        self._playout.write(self._downlink.process(payload), now)
         self._release(now)
 
     def _release(self, now: float) -> None:
@@ -262,7 +272,7 @@ class Call:
         for item in self._playout.release(now):
             if isinstance(item, bytes):
                 self.stats.agent_frames += len(item) // self._frame_bytes
-                self.leg.send(Play(item), now)
+                self.leg.send(events.Play(item), now)
             else:
                 self.leg.send(events.Mark(item), now)
 
@@ -288,8 +298,7 @@ class Call:
 
     def _on_leg(self, event: events.Event, now: float) -> None:
         match event:
-            case Audio(payload):
-                self.stats.caller_frames += 1
+            case events.Audio(payload):
                 self._on_caller_audio(payload)
             case events.PlaybackReached(mark):
                 self._on_mark(mark, now)
@@ -320,7 +329,7 @@ class Call:
 
     def _on_agent(self, event: agent.AgentEvent, now: float) -> None:
         match event:
-            case AgentAudio(payload):
+            case agent.AgentAudio(payload):
                 self._on_agent_audio(payload, now)
             case agent.Interrupted():
                 self._interrupt(now)
@@ -355,6 +364,7 @@ class Call:
         self.conversation_id = ready.conversation_id
         uplink = Transcoder(self._media, ready.input_format)
         self._downlink = Transcoder(ready.output_format, self._media)
+        self._downlink_is_identity = self._downlink.is_identity
         self._playout = Playout(
             self._media, self._spec.lead_ms, self._spec.chunk_ms, max_queue_ms=self._options.playout_queue_ms
         )

@@ -7,10 +7,11 @@ Fields that old servers leave out have a default, because a call must not die of
 
 from __future__ import annotations
 
-import binascii
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from pybase64 import b64encode_as_string
 
 from bridge.errors import RemoteError
 
@@ -176,7 +177,9 @@ class _Envelope(msgspec.Struct):
     type: str
 
 
-_decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
+decode_fast: Callable[[str | bytes], ServerMessage] = msgspec.json.Decoder(ServerMessage).decode
+"""Decode a good message; ``DECODE_ERRORS`` are raised for all others, and ``decode`` says what is wrong with them."""
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
 _KNOWN_TYPES = frozenset(str(cls.__struct_config__.tag) for cls in _ServerMessage.__subclasses__())
 
@@ -221,21 +224,25 @@ def decode(message: str | bytes) -> ServerMessage:
     ``RemoteError`` for what is no message of this protocol at all.
     """
     try:
-        return _decoder.decode(message)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        return decode_fast(message)
+    except DECODE_ERRORS as error:
         problem = str(error)
     try:
         name = _envelope_decoder.decode(message).type
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except DECODE_ERRORS:
         raise RemoteError(f"not a message of the agent protocol: {problem}") from None
     if name not in _KNOWN_TYPES:
         raise UnknownType(name[:64])
     raise Malformed(f"{name}: {problem}")
 
 
+AUDIO_HEAD, AUDIO_TAIL = '{"user_audio_chunk":"', '"}'
+"""What stands around the base64 text of caller audio; the media path puts it together without a call."""
+
+
 def user_audio_chunk(payload: bytes) -> str:
     """The message that carries caller audio; the one message without a ``type``."""
-    return f'{{"user_audio_chunk":"{binascii.b2a_base64(payload, newline=False).decode("ascii")}"}}'
+    return AUDIO_HEAD + b64encode_as_string(payload) + AUDIO_TAIL
 
 
 def pong(event_id: int) -> str:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pybase64 import b64encode_as_string
+
 from bridge import outcome
 from bridge.convai import messages
 from bridge.convai.closing import CLOSE_NORMAL, clip, reason_for_close
@@ -33,8 +35,16 @@ from bridge.convai.events import (
     SystemToolRan,
     ToolCalled,
 )
-from bridge.convai.messages import InitiationData
-from bridge.convai.upload import Uploader
+from bridge.convai.messages import (
+    AUDIO_HEAD,
+    AUDIO_TAIL,
+    DECODE_ERRORS,
+    Audio,
+    InitiationData,
+    decode_fast,
+    user_audio_chunk,
+)
+from bridge.convai.upload import NO_SIZES, Uploader
 from bridge.errors import LocalError, RemoteError
 from bridge.leg import CloseSocket
 from bridge.media.format import MediaFormat
@@ -65,10 +75,30 @@ class ConversationOptions:
 class Conversation:
     """The protocol machine of one agent connection."""
 
+    __slots__ = (
+        "_deadline",
+        "_direct_sizes",
+        "_ended",
+        "_error",
+        "_error_deadline",
+        "_last_message_s",
+        "_options",
+        "_out",
+        "_started",
+        "_uploader",
+        "_void_through",
+        "_writable",
+        "malformed",
+        "messages_received",
+        "stale_audio_bytes",
+        "unknown_types",
+    )
+
     def __init__(self, options: ConversationOptions) -> None:
         self._options = options
         self._out: list[str | CloseSocket] = []
         self._uploader: Uploader | None = None  # set when the metadata has named the input format
+        self._direct_sizes = NO_SIZES  # the uploader's, while the conversation goes on
         self._started = False
         self._ended = False
         self._void_through: int | None = None  # event_id of the last interruption
@@ -104,8 +134,13 @@ class Conversation:
             return
         if self._uploader is None:
             raise LocalError("audio before AgentReady: its format is not known yet")
-        for piece in self._uploader.push(payload):
-            self._out.append(messages.user_audio_chunk(piece))
+        self._send_pieces(self._uploader.push(payload))
+
+    def audio_message(self, payload: bytes) -> str | None:
+        """The short cut of ``send_audio`` and ``drain``: the message itself; None = not taken, use ``send_audio``."""
+        if len(payload) in self._direct_sizes:
+            return AUDIO_HEAD + b64encode_as_string(payload) + AUDIO_TAIL
+        return None
 
     def flush_audio(self) -> None:
         """Send what is held for a full chunk: the caller's stream pauses or ends."""
@@ -138,7 +173,8 @@ class Conversation:
         if writable:
             self._send_pieces(self._uploader.resume())
         else:
-            self._uploader.writable = False
+            self._uploader.pause()
+            self._direct_sizes = self._uploader.direct_sizes
 
     # --- from the server ---
 
@@ -151,23 +187,39 @@ class Conversation:
         if isinstance(message, bytes):
             return self._fail(outcome.AGENT_GARBAGE, "binary message; the protocol is JSON text")
         try:
-            decoded = messages.decode(message)
-        except messages.UnknownType as unknown:
-            self._count_unknown(unknown.args[0])
-            return _NOTHING
-        except messages.Malformed as error:
-            return self._tolerate(str(error))
-        except RemoteError as error:
-            return self._fail(outcome.AGENT_GARBAGE, str(error))
-        if type(decoded) is messages.Audio:  # first: most messages are audio
+            decoded = decode_fast(message)
+        except DECODE_ERRORS:
+            return self._on_undecodable(message)
+        if type(decoded) is Audio:  # first: most messages are audio
             return self._on_audio(decoded.audio_event)
         return self._on_message(decoded, now)
+
+    def read_audio(self, message: str | bytes, now: float) -> bytes | None:
+        """The short cut of ``receive`` for agent audio that is to be played: its payload.
+
+        None = not taken, and nothing has happened: use ``receive``.
+        """
+        if isinstance(message, bytes):
+            return None
+        try:
+            decoded = decode_fast(message)
+        except DECODE_ERRORS:
+            return None
+        if type(decoded) is not Audio or self._uploader is None or self._ended:
+            return None
+        body = decoded.audio_event
+        if self._void_through is not None and body.event_id is not None and body.event_id <= self._void_through:
+            return None
+        self._last_message_s = now
+        self.messages_received += 1
+        return body.audio_base_64 or None
 
     def connection_lost(self, code: int, words: str) -> list[AgentEvent]:
         """Say that the socket is gone with this close code (1006 without a close frame) and reason text."""
         if self._ended:
             return _NOTHING
         self._ended = True
+        self._direct_sizes = NO_SIZES
         said = self._error_words()
         detail = f"close {code}" + (f": {words}" if words else "") + (f"; before it: {said}" if said else "")
         reason = reason_for_close(code, f"{words} {said}")
@@ -207,6 +259,17 @@ class Conversation:
         return self._uploader.dropped_bytes if self._uploader is not None else 0
 
     # --- inside ---
+
+    def _on_undecodable(self, message: str) -> list[AgentEvent]:
+        try:
+            messages.decode(message)
+        except messages.UnknownType as unknown:
+            self._count_unknown(unknown.args[0])
+        except messages.Malformed as error:
+            return self._tolerate(str(error))
+        except RemoteError as error:
+            return self._fail(outcome.AGENT_GARBAGE, str(error))
+        return _NOTHING
 
     def _on_audio(self, body: messages.AudioBody) -> list[AgentEvent]:
         event_id = body.event_id
@@ -251,7 +314,9 @@ class Conversation:
         except ValueError as error:
             return self._fail(outcome.AGENT_FORMAT, str(error))
         self._uploader = Uploader(input_format, self._options.upload_chunk_ms)
-        self._uploader.writable = self._writable
+        if not self._writable:
+            self._uploader.pause()
+        self._direct_sizes = self._uploader.direct_sizes
         self._deadline = now + self._options.silence_timeout_s
         return [AgentReady(metadata.conversation_id, input_format, output_format)]
 
@@ -296,6 +361,7 @@ class Conversation:
 
     def _end(self) -> None:
         self._ended = True
+        self._direct_sizes = NO_SIZES
         self._out.append(CloseSocket(CLOSE_NORMAL))
 
     def _send(self, message: str) -> None:
@@ -303,5 +369,7 @@ class Conversation:
             self._out.append(message)
 
     def _send_pieces(self, pieces: list[bytes]) -> None:
+        assert self._uploader is not None
+        self._direct_sizes = self._uploader.direct_sizes
         for piece in pieces:
-            self._out.append(messages.user_audio_chunk(piece))
+            self._out.append(user_audio_chunk(piece))

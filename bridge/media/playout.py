@@ -31,9 +31,12 @@ TAIL_MARGIN_S = 0.010
 """A short remainder is padded and sent this long before the carrier runs dry: half a frame, so that a late
 timer does not turn into a gap."""
 
-TURN_GAP_S = 0.200
-"""Silence after which a talkspurt of the agent counts as over: longer than the agent's pauses between two
-messages of one answer, shorter than a human's pause between turns."""
+TURN_GAP_S = 0.500
+"""Silence after which a talkspurt of the agent counts as over and its mark is set: longer than the pauses between
+two messages of one answer. Waiting costs nothing, because an idle carrier answers a mark at once."""
+
+LONGEST_GAP_S = 0.200
+"""Running dry for longer is no gap in an answer but a pause of the agent's."""
 
 GAP_TOLERANCE_S = 0.020
 """How dry the carrier must have run within a talkspurt to count as a gap: less than a frame is not heard."""
@@ -44,6 +47,29 @@ TIMER_TOLERANCE_S = 1e-6
 
 class Playout:
     """The queue of one call's agent audio, with the virtual playhead of the carrier behind it."""
+
+    __slots__ = (
+        "_aligner",
+        "_bytes_per_s",
+        "_chunk_s",
+        "_confirmed_bytes",
+        "_dry_at_s",
+        "_frame_bytes",
+        "_head_offset",
+        "_lead_s",
+        "_marks_set",
+        "_max_queue_bytes",
+        "_media",
+        "_pending",
+        "_queue",
+        "_queued_bytes",
+        "_sent_bytes",
+        "_talkspurt_open",
+        "dropped_bytes",
+        "flushed_bytes",
+        "gaps",
+        "generation",
+    )
 
     def __init__(self, media: MediaFormat, lead_ms: int, chunk_ms: int, max_queue_ms: int) -> None:
         self._media = media
@@ -83,11 +109,35 @@ class Playout:
         if size:
             if self._talkspurt_open and not self._queue:
                 dry_s = now - self._dry_at_s
-                if GAP_TOLERANCE_S < dry_s < TURN_GAP_S:
+                if GAP_TOLERANCE_S < dry_s < LONGEST_GAP_S:
                     self.gaps += 1
             self._queue.append(payload)
             self._queued_bytes += size
         return 0
+
+    def pass_through(self, payload: bytes, now: float) -> bool:
+        """The short cut for audio that may go out at once as it is: True = send it now, False = ``write`` it.
+
+        Most audio takes it: whole frames, nothing queued before, and the carrier's lead has room.
+        """
+        size = len(payload)
+        if self._queue or not size or size % self._frame_bytes or self._aligner.pending_bytes:
+            return False
+        duration_s = size / self._bytes_per_s
+        lead_s = self._dry_at_s - now
+        if lead_s > 0.0:
+            if lead_s + duration_s > self._lead_s:
+                return False
+            self._dry_at_s += duration_s
+        else:
+            if duration_s > self._lead_s:
+                return False
+            if self._talkspurt_open and GAP_TOLERANCE_S < -lead_s < LONGEST_GAP_S:
+                self.gaps += 1
+            self._dry_at_s = now + duration_s
+        self._sent_bytes += size
+        self._talkspurt_open = True
+        return True
 
     def finish(self) -> str:
         """Set a mark behind everything queued and return its name; a remainder before it is padded."""

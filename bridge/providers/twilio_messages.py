@@ -7,10 +7,12 @@ and ``clear`` exist, and a field too many is an error (31951), so these are exac
 
 from __future__ import annotations
 
-import binascii
 import json
+from collections.abc import Callable
+from typing import Literal
 
 import msgspec
+from pybase64 import b64encode_as_string
 
 from bridge.errors import RemoteError
 
@@ -51,8 +53,7 @@ class MediaBody(msgspec.Struct, frozen=True, gc=False):
     """Body of ``media``; the decoder turns base64 into bytes and refuses what is not base64."""
 
     payload: bytes
-    track: str = "inbound"
-    chunk: str | int = 0
+    track: Literal["inbound", "outbound"] = "inbound"
     timestamp: str | int = 0
     """Milliseconds since the stream began."""
 
@@ -103,7 +104,9 @@ class _Envelope(msgspec.Struct):
     event: str
 
 
-_decoder: msgspec.json.Decoder[FromTwilio] = msgspec.json.Decoder(FromTwilio)
+decode_fast: Callable[[str], FromTwilio] = msgspec.json.Decoder(FromTwilio).decode
+"""Decode a good message; ``DECODE_ERRORS`` are raised for all others, and ``decode`` says what is wrong with them."""
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
 _KNOWN_EVENTS = frozenset(str(cls.__struct_config__.tag) for cls in _FromTwilio.__subclasses__())
 
@@ -118,12 +121,12 @@ def decode(message: str) -> FromTwilio:
     Raises ``UnknownEvent`` for events to ignore and ``RemoteError``, naming the field, for everything broken.
     """
     try:
-        return _decoder.decode(message)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        return decode_fast(message)
+    except DECODE_ERRORS as error:
         problem = str(error)
     try:
         name = _envelope_decoder.decode(message).event
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except DECODE_ERRORS:
         raise RemoteError(f"not a Media Streams message: {problem}") from None
     if name not in _KNOWN_EVENTS:
         raise UnknownEvent(name[:64])
@@ -132,6 +135,12 @@ def decode(message: str) -> FromTwilio:
 
 class Encoder:
     """Builds our messages for one stream; everything but the payload is prepared once."""
+
+    __slots__ = (
+        "_mark_head",
+        "_media_head",
+        "clear",
+    )
 
     def __init__(self, stream_sid: str) -> None:
         sid = json.dumps(stream_sid)
@@ -142,7 +151,7 @@ class Encoder:
 
     def media(self, payload: bytes) -> str:
         """Raw headerless audio in the stream's format, any size, played in the order received."""
-        return f'{self._media_head}{binascii.b2a_base64(payload, newline=False).decode("ascii")}"}}}}'
+        return self._media_head + b64encode_as_string(payload) + '"}}'
 
     def mark(self, name: str) -> str:
         """Ask for ``mark`` with this name once everything before it has played."""

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge import events, outcome
-from bridge.calls.call import AskAdmission, CallOptions, ConnectAgent, Finished, Note
+from bridge.calls.call import CallOptions
+from bridge.calls.effects import AskAdmission, ConnectAgent, Finished, Note
 from bridge.calls.state import State
+from bridge.convai import messages as convai_messages
 from bridge.convai.events import AgentAudio, AgentEvent
 from bridge.convai.messages import InitiationData
 from bridge.convai.protocol import Conversation, ConversationOptions
@@ -117,16 +119,42 @@ def test_a_call_from_the_offer_to_the_first_word() -> None:
     ]
 
 
-def test_the_driver_learns_which_messages_were_audio_and_nothing_else() -> None:
+def test_audio_takes_the_short_cut_and_nothing_else_does() -> None:
     line = Line().activate()
-    now = line.clock.now
-    assert line.call.carrier_message(twilio.media(b"\xff" * 160), now)
-    assert not line.call.carrier_message(twilio.media(b""), now)
-    assert not line.call.carrier_message(twilio.dtmf("1"), now)
-    assert line.call.agent_message(convai.audio(b"\x01" * 160), now)
-    assert not line.call.agent_message(convai.ping(1), now)
-    assert not line.call.agent_message('{"type":"telepathy"}', now)
-    assert not line.call.carrier_message(twilio.STOP, now)
+    call, now = line.call, line.clock.now
+    assert call.relay_to_agent(twilio.media(b"\xff" * 160), now) == convai_messages.user_audio_chunk(b"\xff" * 160)
+    assert call.relay_to_agent(twilio.media(b""), now) is None
+    assert call.relay_to_agent(twilio.dtmf("1"), now) is None
+    assert call.relay_to_agent(twilio.STOP, now) is None
+    relayed = call.relay_to_caller(convai.audio(b"\x01" * 160), now)
+    assert isinstance(relayed, str)
+    assert twilio.played([relayed]) == b"\x01" * 160
+    assert call.relay_to_caller(convai.ping(1), now) is None
+    assert call.relay_to_caller('{"type":"telepathy"}', now) is None
+    assert (call.stats.caller_frames, call.stats.agent_messages, call.stats.agent_frames) == (1, 1, 1)
+    assert line.leg.drain() == []
+    assert line.conversation.drain() == []
+
+
+def test_there_is_no_short_cut_before_the_agent_is_ready_and_after_the_end() -> None:
+    line = Line().connect()
+    assert line.call.relay_to_agent(twilio.media(b"\xff" * 160), line.clock.now) is None
+    assert line.call.relay_to_caller(convai.audio(b"\x01" * 160), line.clock.now) is None
+    line.agent(convai.metadata())
+    line.carrier(twilio.STOP)
+    assert line.call.relay_to_agent(twilio.media(b"\xff" * 160), line.clock.now) is None
+    assert line.call.relay_to_caller(convai.audio(b"\x01" * 160), line.clock.now) is None
+
+
+def test_audio_that_has_to_wait_leaves_the_short_cut_empty_handed() -> None:
+    line = Line(upload_chunk_ms=40).activate()
+    call, now = line.call, line.clock.now
+    assert call.relay_to_agent(twilio.media(b"\x01" * 160), now) == ""
+    assert line.conversation.drain() == []
+    assert call.relay_to_agent(twilio.media(b"\x02" * 160), now) == ""
+    assert convai.uploaded(line.conversation.drain()) == [b"\x01" * 160 + b"\x02" * 160]
+    assert call.relay_to_caller(convai.audio(b"\x03" * 8000), now) == ""
+    assert len(twilio.played(line.leg.drain())) == 3200  # the carrier's lead of 400 ms; the rest waits
 
 
 def test_only_the_playout_timer_comes_closer_with_agent_audio() -> None:

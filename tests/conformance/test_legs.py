@@ -300,3 +300,18 @@ def test_ends_from_every_side_in_any_order_give_one_end(name: str, order: tuple[
 
 def test_the_carrier_has_its_words_in_the_kit(name: str) -> None:
     assert name in DIALECTS, f"add {name} to tests/kit/legs.py"
+
+
+def test_the_short_cuts_agree_with_the_long_way(name: str) -> None:
+    dialect = DIALECTS[name]
+    payload = bytes(range(160))
+    leg = live(name)[0]
+    [event] = leg.receive(dialect.audio(payload), NOW)
+    assert leg.read_audio(dialect.audio(payload), NOW) in (None, payload)
+    assert isinstance(event, Audio)
+    assert event.payload == payload
+    leg.send(Play(payload), NOW)
+    [played] = leg.drain()
+    assert leg.audio_message(payload) in (None, played)
+    for message in (*dialect.ends, *dialect.broken):
+        assert leg.read_audio(message, NOW) is None

@@ -13,9 +13,36 @@ from tests.kit.audio import numbered
 FRAME = numbered(160)
 
 
-def test_a_frame_goes_out_as_it_is() -> None:
+def test_a_frame_may_go_out_as_it_is() -> None:
     uploader = Uploader(ULAW_8K, 20)
-    assert uploader.push(FRAME)[0] is FRAME
+    assert bool(uploader.direct_sizes)
+    assert (uploader.chunk_bytes, uploader.max_bytes) == (160, 2000)
+    assert uploader.push(FRAME) == [FRAME]
+    assert bool(uploader.direct_sizes)
+
+
+def direct(uploader: Uploader) -> bool:
+    """Whether a payload may be a message as it is, now."""
+    return bool(uploader.direct_sizes)
+
+
+def test_nothing_may_overtake_what_is_collected_or_held() -> None:
+    uploader = Uploader(ULAW_8K, 20)
+    uploader.push(b"ab")
+    assert not direct(uploader)
+    uploader.pause()
+    assert uploader.resume() == []
+    assert not direct(uploader)
+    assert uploader.flush() == [b"ab"]
+    assert direct(uploader)
+    uploader.pause()
+    assert not direct(uploader)
+    assert uploader.flush() == []
+    assert not direct(uploader)
+    uploader.push(FRAME)
+    assert not direct(uploader)
+    assert uploader.resume() == [FRAME]
+    assert direct(uploader)
 
 
 def test_frames_are_collected_up_to_the_chunk() -> None:
@@ -58,10 +85,9 @@ def test_nothing_is_no_message() -> None:
 def test_a_stuck_socket_gets_everything_in_order_afterwards() -> None:
     uploader = Uploader(ULAW_8K, 20)
     audio = numbered(800)
-    uploader.writable = False
+    uploader.pause()
     assert [uploader.push(audio[at : at + 160]) for at in range(0, 640, 160)] == [[], [], [], []]
     assert uploader.resume() == [audio[:160], audio[160:320], audio[320:480], audio[480:640]]
-    assert uploader.writable
     assert uploader.resume() == []
     assert uploader.push(audio[640:]) == [audio[640:]]
     assert uploader.dropped_bytes == 0
@@ -69,7 +95,7 @@ def test_a_stuck_socket_gets_everything_in_order_afterwards() -> None:
 
 def test_a_flush_into_a_stuck_socket_waits_too() -> None:
     uploader = Uploader(ULAW_8K, 40)
-    uploader.writable = False
+    uploader.pause()
     uploader.push(FRAME)
     assert uploader.flush() == []
     assert uploader.resume() == [FRAME]
@@ -77,7 +103,7 @@ def test_a_flush_into_a_stuck_socket_waits_too() -> None:
 
 def test_five_seconds_of_stuck_socket_lose_the_oldest_two() -> None:
     uploader = Uploader(ULAW_8K, 20)
-    uploader.writable = False
+    uploader.pause()
     audio = numbered(5 * 8000)
     for at in range(0, len(audio), 160):
         uploader.push(audio[at : at + 160])
@@ -89,7 +115,7 @@ def test_five_seconds_of_stuck_socket_lose_the_oldest_two() -> None:
 def test_the_backlog_is_empty_after_it_was_given_out() -> None:
     uploader = Uploader(ULAW_8K, 20)
     for _ in range(2):
-        uploader.writable = False
+        uploader.pause()
         for _ in range(150):
             uploader.push(FRAME)
         assert len(uploader.resume()) == 150
@@ -105,20 +131,25 @@ _step = st.one_of(
 @settings(max_examples=100, deadline=None)
 def test_order_is_kept_and_what_is_missing_is_counted(steps: list[int | str], chunk_ms: int) -> None:
     uploader = Uploader(ULAW_8K, chunk_ms)
-    pushed, sent, out = bytearray(), bytearray(), list[bytes]()
+    pushed, sent, writable, out = bytearray(), bytearray(), True, list[bytes]()
     for step in steps:
         if isinstance(step, int):
             audio = numbered(step, len(pushed))
             pushed += audio
-            out = uploader.push(audio)
+            may_pass = bool(uploader.direct_sizes) and uploader.chunk_bytes <= step <= uploader.max_bytes
+            out = [audio] if may_pass else uploader.push(audio)
         elif step == "stuck":
-            uploader.writable, out = False, []
+            uploader.pause()
+            writable, out = False, []
+        elif step == "moves":
+            writable, out = True, uploader.resume()
         else:
-            out = uploader.resume() if step == "moves" else uploader.flush()
-        assert uploader.writable or not out
+            out = uploader.flush()
+        assert writable or not (out or uploader.direct_sizes)
         assert all(0 < len(piece) <= ULAW_8K.size_bytes(MAX_MESSAGE_MS) for piece in out)
         sent += b"".join(out)
         waiting = len(pushed) - len(sent) - uploader.dropped_bytes
+        assert not (uploader.direct_sizes and waiting)
         assert waiting <= ULAW_8K.size_bytes(BACKLOG_MS + chunk_ms)
     sent += b"".join(uploader.resume() + uploader.flush())
     assert len(sent) + uploader.dropped_bytes == len(pushed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bridge.calls.call import AskAdmission, Call, CallOptions, ConnectAgent, Effect, Finished, Note
+from bridge.calls.call import Call, CallOptions
+from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, Finished, Note
+from bridge.calls.state import State
 from bridge.convai.messages import InitiationData
 from bridge.convai.protocol import Conversation, ConversationOptions
 from bridge.leg import CarrierSpec, CloseSocket, Leg, LegOptions, Outgoing
@@ -45,13 +47,21 @@ class Line:
     def carrier(self, *messages: str | bytes) -> None:
         """The carrier says this."""
         for message in messages:
-            self.call.carrier_message(message, self.clock.now)
+            relayed = self.call.relay_to_agent(message, self.clock.now)
+            if relayed is None:
+                self.call.carrier_message(message, self.clock.now)
+            elif relayed:
+                self.to_agent.append(relayed)
             self.drain()
 
     def agent(self, *messages: str | bytes) -> None:
         """The agent's side says this."""
         for message in messages:
-            self.call.agent_message(message, self.clock.now)
+            relayed = self.call.relay_to_caller(message, self.clock.now)
+            if relayed is None:
+                self.call.agent_message(message, self.clock.now)
+            elif relayed:
+                self.to_carrier.append(relayed)
             self.drain()
 
     def carrier_lost(self, code: int = 1006) -> None:
@@ -97,7 +107,7 @@ class Line:
 
     def admit(self) -> Line:
         """Offer, and admission says yes."""
-        if self.call.info is None:
+        if self.call.state is State.WAITING:
             self.offer()
         self.call.admit(self.clock.now)
         self.drain()
@@ -105,7 +115,8 @@ class Line:
 
     def connect(self) -> Line:
         """Admit, and the agent's socket opens."""
-        self.admit()
+        if self.call.state is not State.CONNECTING:
+            self.admit()
         self.call.agent_connected(InitiationData(), self.clock.now)
         self.drain()
         return self
@@ -144,6 +155,10 @@ class Line:
         self.to_carrier.clear()
         self.to_agent.clear()
         self.effects.clear()
+
+    def state(self) -> State:
+        """How far the call has got."""
+        return self.call.state
 
     def finished(self) -> list[Finished]:
         """Every ``Finished`` so far; more than one is a bug."""

@@ -28,6 +28,12 @@ class FakeLeg:
         self.over = self.over or any(isinstance(event, Ended) for event in happened)
         return happened
 
+    def read_audio(self, message: str | bytes, now: float) -> bytes | None:
+        return None
+
+    def audio_message(self, payload: bytes) -> str | bytes | None:
+        return None
+
     def connection_lost(self, code: int, now: float) -> list[Event]:
         return self.receive("", now)
 

@@ -51,6 +51,45 @@ def test_a_frame_goes_out_at_once_and_uncopied() -> None:
     assert payload is frame
 
 
+def test_whole_frames_that_fit_into_the_lead_pass_at_once() -> None:
+    playout = new()
+    assert playout.pass_through(spoken(1600), NOW)
+    assert playout.pass_through(spoken(1440), NOW)
+    assert playout.sent_ms == 380
+    assert playout.unheard_s(NOW) == pytest.approx(0.38)
+    assert not playout.pass_through(spoken(320), NOW + 0.019)
+    assert playout.pass_through(spoken(320), NOW + 0.021)
+    assert playout.next_timer() == pytest.approx(NOW + 0.42 + TURN_GAP_S)
+    assert playout.flush(NOW + 0.1) is True
+
+
+def test_after_a_pause_the_whole_lead_is_free() -> None:
+    playout = new()
+    playout.pass_through(spoken(160), NOW)
+    assert not playout.pass_through(spoken(3360), NOW + 10)
+    assert playout.pass_through(spoken(3200), NOW + 10)
+    assert playout.unheard_s(NOW + 10) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 159, 161])
+def test_what_is_not_whole_frames_does_not_pass(size_bytes: int) -> None:
+    playout = new()
+    assert not playout.pass_through(spoken(size_bytes), NOW)
+    assert playout.sent_ms == 0
+
+
+def test_nothing_passes_what_waits() -> None:
+    playout = new()
+    playout.write(spoken(10), NOW)
+    assert not playout.pass_through(spoken(160), NOW)
+    playout = new(PCM_16K)
+    playout.write(b"\x01", NOW)
+    assert not playout.pass_through(spoken(640), NOW)
+    playout = new()
+    playout.finish()
+    assert not playout.pass_through(spoken(160), NOW)
+
+
 def test_a_long_answer_fills_the_lead_and_then_keeps_it_filled_by_chunks() -> None:
     playout, answer = new(), spoken(8000)
     playout.write(answer, NOW)
@@ -100,6 +139,16 @@ def test_a_remainder_waits_until_the_carrier_is_about_to_run_dry() -> None:
     assert playout.release(due - 0.001) == []
     assert playout.release(playout.next_timer()) == [answer[160:] + b"\xff" * 70]
     assert playout.queued_ms == 0
+
+
+@pytest.mark.parametrize("start_s", [number * 0.1 for number in range(100)])
+def test_a_timer_that_fires_on_time_is_never_too_early(start_s: float) -> None:
+    playout, now = new(), start_s
+    playout.write(spoken(5000), now)
+    for _ in range(4):
+        assert playout.release(now), now
+        now = playout.next_timer()
+    assert playout.release(now) == [spoken(40, 4960) + b"\xff" * 120]
 
 
 def test_a_remainder_is_completed_by_what_comes_in_time() -> None:
@@ -155,12 +204,22 @@ def test_finish_with_nothing_to_play_is_a_mark_at_once() -> None:
     assert playout.reached(name)
 
 
+def test_a_mark_does_not_wait_for_the_lead() -> None:
+    playout = new()
+    playout.write(spoken(3210), NOW)
+    playout.finish()
+    playout.release(NOW)
+    name = playout.finish()
+    assert playout.next_timer() <= NOW
+    assert playout.release(NOW) == [name]
+
+
 def test_audio_behind_a_mark_does_not_complete_the_frame_before_it() -> None:
     playout = new()
     playout.write(spoken(200), NOW)
     name = playout.finish()
     playout.write(spoken(160, 200), NOW)
-    assert playout.release(NOW) == [spoken(160), spoken(40, 160) + b"\xff" * 120, name, spoken(160, 200)]
+    assert playout.release(NOW) == [spoken(200) + b"\xff" * 120, name, spoken(160, 200)]
 
 
 def test_a_remainder_before_a_mark_respects_the_lead() -> None:
@@ -313,6 +372,10 @@ def test_a_gap_is_a_dry_carrier_in_the_middle_of_a_talkspurt(pause_s: float, gap
     playout.release(NOW)
     playout.write(spoken(160), NOW + pause_s)
     assert playout.gaps == gaps
+    playout = new()
+    playout.pass_through(spoken(160), NOW)
+    playout.pass_through(spoken(160), NOW + pause_s)
+    assert playout.gaps == gaps
 
 
 def test_what_waits_behind_other_audio_is_no_gap() -> None:
@@ -338,26 +401,31 @@ def test_after_a_mark_a_pause_is_no_gap() -> None:
 class _Carrier:
     """A carrier that plays what it is given at its own pace, and checks the promises of ``Playout`` meanwhile."""
 
-    def __init__(self, media: MediaFormat, lead_ms: int, chunk_ms: int, max_queue_ms: int) -> None:
+    def __init__(self, media: MediaFormat, lead_ms: int, chunk_ms: int, max_queue_ms: int, start_s: float) -> None:
         self.playout = Playout(media, lead_ms, chunk_ms, max_queue_ms)
         self.media = media
         self.max_queue_ms = max_queue_ms
         self.lead_s = lead_ms / 1000
         self.frame_bytes = media.size_bytes(FRAME_MS)
-        self.now = NOW
+        self.now = start_s
         self.dry_at_s = -math.inf
         self.count = 0  # bytes that were ever made
         self.expected = b""  # written since the last flush, without what was dropped
         self.heard = b""  # sent since the last flush, without silence
         self.marks: dict[str, int] = {}  # marks of ours that wait: name -> where in ``expected`` it stands
-        self.pending: list[str] = []  # marks with the carrier
+        self.sent_bytes = 0
+        self.confirmed_bytes = 0
+        self.pending: list[tuple[str, int]] = []  # marks with the carrier, and what was sent before each
         self.flushed: list[str] = []  # marks of former generations
         self.flushed_bytes = 0
 
-    def write(self, size_bytes: int) -> None:
+    def write(self, size_bytes: int, *, try_to_pass: bool) -> None:
         payload = spoken(size_bytes, self.count)
         self.count += size_bytes
-        if not self.playout.write(payload, self.now):
+        if try_to_pass and self.playout.pass_through(payload, self.now):
+            self.expected += payload
+            self._take([payload])
+        elif not self.playout.write(payload, self.now):
             self.expected += payload
         assert self.playout.queued_ms <= self.max_queue_ms
 
@@ -367,11 +435,12 @@ class _Carrier:
 
     def flush(self) -> None:
         may_hold = self.playout.flush(self.now)
-        assert may_hold or self.dry_at_s <= self.now
+        assert may_hold == (self.sent_bytes > self.confirmed_bytes), "only a mark proves that the carrier is empty"
+        self.confirmed_bytes = self.sent_bytes
         whole = len(self.expected) - len(self.expected) % self.media.bytes_per_sample
         self.flushed_bytes += whole - len(self.heard)
         assert self.playout.flushed_bytes == self.flushed_bytes
-        self.flushed += [*self.pending, *self.marks]
+        self.flushed += [*(name for name, _ in self.pending), *self.marks]
         self.expected, self.heard = b"", b""
         self.pending.clear()
         self.marks.clear()
@@ -384,17 +453,23 @@ class _Carrier:
             assert not self.playout.reached(self.flushed[number % len(self.flushed)])
             assert self.playout.confirmed_ms == confirmed
         elif self.pending:
-            assert self.playout.reached(self.pending.pop(number % len(self.pending)))
-            assert confirmed <= self.playout.confirmed_ms <= self.playout.sent_ms
+            name, before_bytes = self.pending.pop(number % len(self.pending))
+            assert self.playout.reached(name)
+            self.confirmed_bytes = max(self.confirmed_bytes, before_bytes)
+            assert self.playout.confirmed_ms == pytest.approx(self.media.duration_ms(self.confirmed_bytes))
 
     def release(self) -> None:
-        for item in self.playout.release(self.now):
+        self._take(self.playout.release(self.now))
+
+    def _take(self, items: list[bytes | str]) -> None:
+        for item in items:
             if isinstance(item, str):
                 assert len(self.heard) == self.marks.pop(item, len(self.heard)), "a mark in the wrong place"
-                self.pending.append(item)
+                self.pending.append((item, self.sent_bytes))
                 continue
             assert item
             assert len(item) % self.frame_bytes == 0, "not whole frames"
+            self.sent_bytes += len(item)
             self.dry_at_s = max(self.dry_at_s, self.now) + self.media.duration_ms(len(item)) / 1000
             assert self.dry_at_s - self.now <= self.lead_s + FRAME_MS / 1000 + 1e-5, "beyond the lead"
             audio = item.rstrip(self.media.silence(2))
@@ -416,7 +491,7 @@ class _Carrier:
 _steps = st.lists(
     st.one_of(
         st.tuples(st.just("write"), st.integers(0, 1000)),
-        st.tuples(st.just("write"), st.sampled_from([160, 320, 640, 3200, 8000])),
+        st.tuples(st.sampled_from(["write", "pass or write"]), st.sampled_from([160, 320, 640, 882, 3200, 8000])),
         st.tuples(st.just("wait"), st.floats(0, 0.5)),
         st.tuples(st.just("late"), st.floats(0, 0.5)),
         st.tuples(st.sampled_from(["flush", "finish", "release"]), st.just(0)),
@@ -431,16 +506,19 @@ _steps = st.lists(
     media=st.sampled_from([ULAW_8K, PCM_16K, MediaFormat.parse("pcm_22050")]),
     pace=st.sampled_from([(400, 100), (400, 20), (20, 20), (100, 100), (200, 60)]),
     max_queue_ms=st.sampled_from([500, 60_000]),
+    start_s=st.floats(0, 1e6),
 )
 @settings(max_examples=200, deadline=None)
 def test_whatever_is_written_whenever(
-    steps: list[tuple[str, float]], media: MediaFormat, pace: tuple[int, int], max_queue_ms: int
+    steps: list[tuple[str, float]], media: MediaFormat, pace: tuple[int, int], max_queue_ms: int, start_s: float
 ) -> None:
-    carrier = _Carrier(media, *pace, max_queue_ms)
+    carrier = _Carrier(media, *pace, max_queue_ms, start_s)
     for what, amount in steps:
         match what:
             case "write":
-                carrier.write(int(amount))
+                carrier.write(int(amount), try_to_pass=False)
+            case "pass or write":
+                carrier.write(int(amount), try_to_pass=True)
             case "wait":
                 carrier.wait(amount)
             case "late":

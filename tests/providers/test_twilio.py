@@ -82,7 +82,7 @@ def assert_over(leg: TwilioLeg) -> None:
 def test_start_offers_the_call() -> None:
     leg = new()
     assert leg.receive(twilio.CONNECTED, NOW) == []
-    assert leg.state is State.WAITING
+    assert leg.state.value == "waiting"
     parameters = {"token": "t1", "caller": "+15550100", "called": "+4930123456", "tenant": "acme"}
     assert leg.receive(twilio.start(parameters), NOW) == [
         Offered(
@@ -99,7 +99,7 @@ def test_start_offers_the_call() -> None:
             (ULAW_8K,),
         )
     ]
-    assert leg.state is State.OFFERED
+    assert leg.state.value == "offered"
     assert leg.drain() == []
 
 
@@ -179,6 +179,50 @@ def test_caller_audio_comes_accepted_or_not(prepare: Any) -> None:
     leg = prepare()
     assert leg.receive(twilio.media(FRAME, 0), NOW) == [Audio(FRAME, 0)]
     assert leg.receive(twilio.media(b"\x00", 12345), NOW) == [Audio(b"\x00", 98760)]
+
+
+def test_a_timestamp_that_is_no_number_ends_no_call() -> None:
+    leg = live()
+    message = twilio.media(FRAME).replace('"timestamp": "0"', '"timestamp": "soon"')
+    assert "soon" in message
+    assert leg.receive(message, NOW) == [Audio(FRAME, 0)]
+
+
+def test_the_short_cuts_do_what_receive_and_send_do() -> None:
+    leg = live()
+    assert leg.read_audio(twilio.media(FRAME), NOW + 30.0) == FRAME
+    assert leg.next_timer() == NOW + 30.0 + OPTIONS.silence_timeout_s
+    encoded = leg.audio_message(FRAME)
+    leg.send(Play(FRAME), NOW)
+    assert leg.drain() == [encoded]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        twilio.media(b""),
+        twilio.media(FRAME, stream_sid="MZ2"),
+        twilio.media(FRAME).replace("inbound", "outbound"),
+        twilio.media(FRAME).encode(),
+        twilio.dtmf("1"),
+        twilio.STOP,
+        "not JSON",
+    ],
+)
+def test_the_short_cut_leaves_all_else_to_receive(message: str | bytes) -> None:
+    leg = live()
+    assert leg.read_audio(message, NOW) is None
+    assert leg.drain() == []
+    assert leg.state is State.LIVE
+
+
+def test_there_is_no_short_cut_before_accept_and_after_the_end() -> None:
+    assert new().read_audio(twilio.media(FRAME), NOW) is None
+    assert offered().audio_message(FRAME) is None
+    leg = live()
+    leg.receive(twilio.STOP, NOW)
+    assert leg.read_audio(twilio.media(FRAME), NOW) is None
+    assert leg.audio_message(FRAME) is None
 
 
 def test_positions_count_samples_of_the_stream() -> None:
@@ -349,7 +393,7 @@ def test_a_silent_carrier_is_gone(prepare: Any) -> None:
         (live, '{"event":"media","streamSid":"MZ1","media":{"payload":"%%%"}}',
          "media: Invalid base64 encoded string - at `$.media.payload`"),
         (live, '{"event":"media","streamSid":"MZ18ad3ab5a668481ce02b83e7395059f0","media":{"payload":"AA==",'
-         '"timestamp":"soon"}}', "media.timestamp is not a number"),
+         '"track":"both"}}', "media: Invalid enum value 'both' - at `$.media.track`"),
         (live, '{"event":"dtmf","streamSid":"MZ1","dtmf":{"digit":5}}',
          "dtmf: Expected `str`, got `int` - at `$.dtmf.digit`"),
         (live, twilio.dtmf("12"), "dtmf.digit is not one of 0-9 * # A-D"),

@@ -43,7 +43,7 @@ MULAW = TwilioMediaFormat("audio/x-mulaw", 8000, 1)
         (
             '{"event":"media","sequenceNumber":"3","media":{"track":"inbound","chunk":"1","timestamp":"5",'
             '"payload":"f/8A"},"streamSid":"MZ1"}',
-            Media("MZ1", MediaBody(b"\x7f\xff\x00", "inbound", "1", "5")),
+            Media("MZ1", MediaBody(b"\x7f\xff\x00", track="inbound", timestamp="5")),
         ),
         (
             '{"event":"dtmf","streamSid":"MZ1","sequenceNumber":"5","dtmf":{"track":"inbound_track","digit":"#"}}',
@@ -67,12 +67,15 @@ def test_a_message_as_twilio_writes_it(text: str, message: FromTwilio) -> None:
 
 def test_what_may_be_missing_has_a_default_and_numbers_may_be_either() -> None:
     assert decode('{"event":"media","streamSid":"MZ1","media":{"payload":""}}') == Media(
-        "MZ1", MediaBody(b"", "inbound", 0, 0)
+        "MZ1", MediaBody(b"", track="inbound", timestamp=0)
     )
     assert decode('{"event":"media","streamSid":"MZ1","media":{"payload":"","timestamp":20}}') == Media(
-        "MZ1", MediaBody(b"", "inbound", 0, 20)
+        "MZ1", MediaBody(b"", track="inbound", timestamp=20)
     )
-    text = '{"event":"start","start":{"streamSid":"MZ1","callSid":"CA1","mediaFormat":{"encoding":"e","sampleRate":"8000"}}}'
+    text = (
+        '{"event":"start","start":{"streamSid":"MZ1","callSid":"CA1",'
+        '"mediaFormat":{"encoding":"e","sampleRate":"8000"}}}'
+    )
     assert decode(text) == Start(StartBody("MZ1", "CA1", TwilioMediaFormat("e", "8000", 1), "", {}))
 
 

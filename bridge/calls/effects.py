@@ -1,0 +1,37 @@
+"""What a call asks of its driver besides writing to the two sockets. Immutable, like all events."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bridge.events import CallInfo
+from bridge.outcome import EndReason
+
+
+class AskAdmission(msgspec.Struct, frozen=True):
+    """Decide about this call, then ``Call.admit`` or ``Call.refuse``."""
+
+    info: CallInfo
+
+
+class ConnectAgent(msgspec.Struct, frozen=True):
+    """Connect the agent, then ``Call.agent_connected`` or ``Call.fail``."""
+
+    info: CallInfo
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The call is over: give the slot back. Comes exactly once."""
+
+    reason: EndReason
+    detail: str
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Something for the log: what happened, without what was said."""
+
+    event: str
+    detail: str = ""
+
+
+Effect = AskAdmission | ConnectAgent | Finished | Note
