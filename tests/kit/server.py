@@ -7,13 +7,15 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bridge.config import Settings, load_settings
 from bridge.server.serve import BridgeServer, serve
 from bridge.server.service import Bridge
+from bridge.simulators.agent_options import AgentOptions
+from bridge.simulators.agent_scenarios import Scenario
 from bridge.simulators.agent_server import AgentServer
 
 AUTH_TOKEN = "12345678901234567890123456789012"
@@ -40,6 +42,15 @@ async def until(condition: Callable[[], object], what: str = "", timeout_s: floa
         await asyncio.sleep(_POLL_S)
 
 
+class Start(Protocol):
+    """Starts an agent and a bridge that sends its calls there."""
+
+    async def __call__(
+        self, scenario: str | Scenario = "echo", *, options: AgentOptions | None = None, **settings: str
+    ) -> RunningBridge:
+        """``options`` takes the place of ``scenario``; ``settings`` by their names."""
+
+
 def settings_for(tests_settings: dict[str, str]) -> Settings:
     """Settings as the environment would give them, from nowhere else."""
     nowhere = Path("does-not-exist.env")
@@ -47,20 +58,12 @@ def settings_for(tests_settings: dict[str, str]) -> Settings:
 
 
 @dataclass
-class RunningBridge:
-    """A bridge that listens."""
+class Place:
+    """Where a bridge can be called, in this process or another."""
 
-    bridge: Bridge
-    server: BridgeServer
-    task: asyncio.Task[None]
+    settings: Settings
     lines: list[dict[str, Any]]
-    """Log lines of all bridges of the test so far."""
-    agent: AgentServer | None = None
-    known_ends: int = field(default=0, repr=False)
-
-    @property
-    def settings(self) -> Settings:
-        return self.bridge.settings
+    """Log lines so far."""
 
     @property
     def http_url(self) -> str:
@@ -69,16 +72,27 @@ class RunningBridge:
 
     @property
     def voice(self) -> str:
+        """The answer webhook."""
         return f"{self.http_url}/twilio/voice"
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Log lines of this event."""
+        return [line for line in self.lines if line["event"] == event]
+
+
+@dataclass
+class RunningBridge(Place):
+    """A bridge that listens in this process."""
+
+    bridge: Bridge
+    server: BridgeServer
+    task: asyncio.Task[None]
+    agent: AgentServer
 
     @property
     def active(self) -> int:
         """Slots taken."""
         return self.bridge.admission.active
-
-    def logged(self, event: str) -> list[dict[str, Any]]:
-        """Log lines of this event."""
-        return [line for line in self.lines if line["event"] == event]
 
     def ends(self) -> list[str]:
         """How the calls ended so far, as logged; checks that counters and metrics say the same."""
@@ -101,8 +115,10 @@ class RunningBridge:
 
 
 @contextlib.asynccontextmanager
-async def running_bridge(settings: Settings, lines: list[dict[str, Any]]) -> AsyncIterator[RunningBridge]:
-    """Run a bridge; on the way out it is stopped and must leave no task behind."""
+async def running_bridge(
+    settings: Settings, lines: list[dict[str, Any]], agent: AgentServer
+) -> AsyncIterator[RunningBridge]:
+    """Run a bridge; on the way out it is stopped."""
     ready: asyncio.Future[tuple[Bridge, BridgeServer]] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve(settings, lambda bridge, server: ready.set_result((bridge, server))))
     await asyncio.wait((task, ready), timeout=DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
@@ -110,7 +126,7 @@ async def running_bridge(settings: Settings, lines: list[dict[str, Any]]) -> Asy
         task.result()
     bridge, server = ready.result()
     try:
-        yield RunningBridge(bridge, server, task, lines)
+        yield RunningBridge(settings, lines, bridge, server, task, agent)
     finally:
         server.should_exit = True
         async with asyncio.timeout(DEADLINE_S):

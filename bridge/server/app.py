@@ -1,0 +1,115 @@
+"""The HTTP side: health, metrics, the status page and the carriers' webhooks. Media never passes through here."""
+
+from __future__ import annotations
+
+import hmac
+from time import monotonic
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+
+from bridge import __version__, outcome
+from bridge.calls.picture_style import PICTURE_CSP
+from bridge.providers import REGISTRY
+from bridge.server.service import Bridge
+from bridge.server.twilio_http import TwilioWebhooks
+from bridge.web.status import STATUS_CSP, STATUS_CSS, DemoLinks, StatusPage, render_status
+
+PAGE_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+
+
+def create_app(bridge: Bridge) -> FastAPI:
+    """The ASGI application around a bridge."""
+    app = FastAPI(title="Telephony bridge", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(TwilioWebhooks(bridge).router)
+    operator = _Operator(bridge)
+    for path, handler in (
+        ("/healthz", operator.healthz),
+        ("/readyz", operator.readyz),
+        ("/metrics", operator.metrics),
+        ("/", operator.status),
+        ("/status.css", operator.stylesheet),
+        ("/demo/{name}", operator.demo_file),
+    ):
+        app.add_api_route(path, handler, methods=["GET"], response_model=None)
+    return app
+
+
+class _Operator:
+    """The routes for whoever runs the bridge."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+
+    async def healthz(self) -> Response:
+        """Alive: the process answers."""
+        return JSONResponse({"status": "ok", "version": __version__})
+
+    async def readyz(self) -> Response:
+        """Ready: new calls are taken. 503 while draining or full, with the reason."""
+        refusal = self._bridge.admission.would_refuse()
+        body = {
+            "ready": refusal is None,
+            "reason": refusal.reason if refusal is not None else "",
+            "active_calls": self._bridge.admission.active,
+            "max_calls": self._bridge.settings.bridge_max_calls,
+            "carriers": sorted(REGISTRY),
+            "problems": self._bridge.problems(),
+        }
+        # Full is not broken: an orchestrator must not restart a bridge for having work. It only takes no more.
+        return JSONResponse(body, status_code=200 if refusal is not outcome.DRAINING else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus metrics; behind the API key when one is set. They hold counts, never numbers or words."""
+        refusal = self._refuse_stranger(request, "metrics")
+        if refusal is not None:
+            return refusal
+        return Response(self._bridge.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def status(self, request: Request) -> Response:
+        """The status page; behind the API key when one is set."""
+        refusal = self._refuse_stranger(request, "status")
+        if refusal is not None:
+            return refusal
+        bridge = self._bridge
+        page = StatusPage(
+            version=__version__,
+            ready=bridge.admission.would_refuse() is None,
+            problems=bridge.problems(),
+            active_calls=bridge.admission.active,
+            max_calls=bridge.settings.bridge_max_calls,
+            ended=tuple(sorted(bridge.ended_counts.items())),
+            uptime_s=monotonic() - bridge.started_s,
+            voice_url=bridge.settings.public_base_url + "/twilio/voice",
+            media_url=bridge.settings.public_ws_url + "/twilio/media",
+            demo=DemoLinks() if bridge.demo_files else None,
+        )
+        paused = "pause" in request.query_params
+        headers = {**PAGE_HEADERS, "Content-Security-Policy": STATUS_CSP}
+        return HTMLResponse(render_status(page, paused=paused), headers=headers)
+
+    async def stylesheet(self) -> Response:
+        """The status page's style."""
+        return Response(STATUS_CSS, media_type="text/css", headers={"X-Content-Type-Options": "nosniff"})
+
+    async def demo_file(self, name: str, request: Request) -> Response:
+        """A recording or picture of the demo; behind the API key when one is set."""
+        refusal = self._refuse_stranger(request, "demo")
+        if refusal is not None:
+            return refusal
+        path = self._bridge.demo_files.get(name)
+        if path is None or not path.is_file():
+            return Response("no such file\n", status_code=404, media_type="text/plain")
+        return FileResponse(path, headers={**PAGE_HEADERS, "Content-Security-Policy": PICTURE_CSP})
+
+    def _refuse_stranger(self, request: Request, entrance: str) -> Response | None:
+        """403 unless the request carries BRIDGE_API_KEY (as Bearer token or X-API-Key), if one is set."""
+        settings = self._bridge.settings
+        if settings.bridge_api_key is None or settings.bridge_auth == "off":
+            return None
+        given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+        wanted = settings.bridge_api_key.get_secret_value()
+        if hmac.compare_digest(given.encode(), wanted.encode()):
+            return None
+        self._bridge.metrics.refused.labels(entrance).inc()
+        return Response("forbidden: give BRIDGE_API_KEY as X-API-Key\n", status_code=403, media_type="text/plain")

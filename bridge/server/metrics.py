@@ -1,0 +1,164 @@
+"""Every metric of the bridge, in one class. Durations are in seconds; labels come from closed lists.
+
+The media path does not touch prometheus-client: an ``observe`` there costs microseconds. It raises plain
+integers (``HopHistogram``, ``CallStats``), and a collector turns them into samples when somebody asks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from bridge import __version__
+from bridge.calls.stats import CallStats
+from bridge.outcome import EndReason
+
+HOP_BUCKETS_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+"""Our own share of a call's delay: 50 us to half a second. 3 ms and 5 ms are the product's promises."""
+
+ROUND_TRIP_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
+OPERATION_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+CALL_BUCKETS_S = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
+
+
+class HopHistogram:
+    """A histogram cheap enough for the media path: one bisection and one addition."""
+
+    __slots__ = ("bounds_s", "counts", "total_s")
+
+    def __init__(self, bounds_s: tuple[float, ...]) -> None:
+        self.bounds_s = bounds_s
+        self.counts = [0] * (len(bounds_s) + 1)
+        self.total_s = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(self.bounds_s, seconds)] += 1
+        self.total_s += seconds
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Prometheus' form: bucket bound -> how many at or under it."""
+        out: list[tuple[str, float]] = []
+        seen = 0
+        for bound, count in zip([*map(str, self.bounds_s), "+Inf"], self.counts, strict=True):
+            seen += count
+            out.append((bound, seen))
+        return out
+
+
+_SUMMED: tuple[tuple[str, str, Callable[[CallStats], float]], ...] = (
+    ("bridge_caller_frames", "Audio messages from carriers.", lambda s: s.caller_frames),
+    ("bridge_agent_frames", "20 ms frames of agent audio sent to carriers.", lambda s: s.agent_frames),
+    (
+        "bridge_caller_dropped_seconds",
+        "Caller audio too old while agents connected.",
+        lambda s: s.caller_dropped_ms / 1e3,
+    ),
+    (
+        "bridge_upload_dropped_bytes",
+        "Caller audio too old while agents' sockets stuck.",
+        lambda s: s.upload_dropped_bytes,
+    ),
+    (
+        "bridge_agent_dropped_seconds",
+        "Agent audio that did not fit into the queue.",
+        lambda s: s.agent_dropped_ms / 1e3,
+    ),
+    ("bridge_agent_flushed_seconds", "Agent audio thrown away by interruptions.", lambda s: s.agent_flushed_ms / 1e3),
+    ("bridge_stale_audio_bytes", "Agent audio that came after its interruption.", lambda s: s.stale_audio_bytes),
+    ("bridge_playout_gaps", "Times a carrier ran dry in the middle of an answer.", lambda s: s.gaps),
+    ("bridge_interruptions", "Callers talking over the agent.", lambda s: s.interruptions),
+    ("bridge_clears", "Interruptions that emptied a carrier's buffer.", lambda s: s.clears),
+    ("bridge_dtmf", "Keys that callers pressed.", lambda s: s.dtmf),
+    ("bridge_tool_calls", "Client tools that agents called.", lambda s: s.tool_calls),
+    ("bridge_agent_unknown_messages", "Agent messages of unknown types.", lambda s: s.unknown_messages),
+    ("bridge_agent_malformed_messages", "Broken agent messages.", lambda s: s.malformed_messages),
+)
+
+
+class Metrics(Collector):
+    """All metrics of one process, in a registry of their own."""
+
+    def __init__(self, live_stats: Callable[[], Iterable[CallStats]]) -> None:
+        """``live_stats`` gives the counters of the calls in progress, for the moment of a scrape."""
+        self._live_stats = live_stats
+        self._ended_totals = dict.fromkeys((name for name, _, _ in _SUMMED), 0.0)
+        self.caller_to_agent = HopHistogram(HOP_BUCKETS_S)
+        """Carrier's message in -> agent's message out."""
+        self.agent_to_caller = HopHistogram(HOP_BUCKETS_S)
+        """Agent's message in -> first audio of it out; audio that must wait for its time is not counted."""
+        self.interruption_to_clear = HopHistogram(HOP_BUCKETS_S)
+        """Interruption in -> ``clear`` out."""
+        self.agent_round_trip = HopHistogram(ROUND_TRIP_BUCKETS_S)
+        """The agent side's own estimate, from its pings."""
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.calls_active = Gauge("bridge_calls_active", "Calls in progress.", ["provider"], registry=registry)
+        self.calls_started = Counter("bridge_calls_started", "Calls let in.", ["provider"], registry=registry)
+        self.calls_ended = Counter(
+            "bridge_calls_ended",
+            "Calls ended, refused ones included.",
+            ["provider", "result", "reason"],
+            registry=registry,
+        )
+        self.call_duration = Histogram(
+            "bridge_call_duration_seconds",
+            "Calls that were let in.",
+            ["provider"],
+            buckets=CALL_BUCKETS_S,
+            registry=registry,
+        )
+        self.agent_connect = Histogram(
+            "bridge_agent_connect_seconds",
+            "Let in -> agent ready: signed URL, connection, metadata.",
+            buckets=OPERATION_BUCKETS_S,
+            registry=registry,
+        )
+        self.refused = Counter(
+            "bridge_refused_requests",
+            "Requests refused for want of a genuine signature or key.",
+            ["entrance"],
+            registry=registry,
+        )
+        self.max_calls = Gauge("bridge_max_calls", "Calls this process may carry.", registry=registry)
+        self.ready = Gauge("bridge_ready", "1 while new calls are taken.", registry=registry)
+        info = Gauge("bridge_info", "Always 1; the version is the label.", ["version"], registry=registry)
+        info.labels(__version__).set(1)
+        registry.register(self)
+
+    def call_ended(self, provider: str, reason: EndReason, stats: CallStats) -> None:
+        """Count a call's end and take over its counters."""
+        self.calls_ended.labels(provider, reason.result.value, reason.reason).inc()
+        for name, _, read in _SUMMED:
+            self._ended_totals[name] += read(stats)
+
+    def collect(self) -> Iterator[Metric]:
+        """prometheus-client: the samples that are kept as plain numbers."""
+        live = list(self._live_stats())
+        for name, text, read in _SUMMED:
+            total = self._ended_totals[name] + sum(read(stats) for stats in live)
+            yield CounterMetricFamily(name, text, value=total)
+        hops = HistogramMetricFamily(
+            "bridge_hop_latency_seconds", "The bridge's own share of the delay.", labels=["hop"]
+        )
+        for hop, histogram in (
+            ("caller_to_agent", self.caller_to_agent),
+            ("agent_to_caller", self.agent_to_caller),
+            ("interruption_to_clear", self.interruption_to_clear),
+        ):
+            hops.add_metric([hop], histogram.cumulative(), histogram.total_s)
+        yield hops
+        yield HistogramMetricFamily(
+            "bridge_agent_round_trip_seconds",
+            "Round trip to the agent's side, as it estimates it.",
+            buckets=self.agent_round_trip.cumulative(),
+            sum_value=self.agent_round_trip.total_s,
+        )
+
+    def render(self) -> bytes:
+        """The text that ``/metrics`` answers."""
+        return generate_latest(self.registry)

@@ -1,0 +1,156 @@
+"""Running the server: one port for HTTP and media, and a shutdown that lets calls finish.
+
+Drain: the first SIGTERM (or Ctrl-C) makes the bridge not ready. New calls are told busy, calls in progress go
+on, up to DRAIN_TIMEOUT_S; then the rest is ended, and the carrier's fallback takes over. A second signal ends
+them at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import ssl
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from picows import WSListener, WSUpgradeRequest
+
+from bridge import outcome
+from bridge.config import Settings
+from bridge.errors import ConfigError
+from bridge.leg import CarrierSpec, UpgradeRequest
+from bridge.providers import REGISTRY
+from bridge.server.app import create_app
+from bridge.server.convai_client import AgentClient
+from bridge.server.http_client import new_client
+from bridge.server.service import Bridge
+from bridge.server.sockets import MediaSocket, Nobody
+from bridge.server.upgrade import Refusal, upgrade_protocol
+
+LAST_WORDS_S = 0.5
+"""Between ending the last calls and closing the port: their close frames and fallback requests pass."""
+
+OnReady = Callable[[Bridge, "BridgeServer"], None]
+"""Called once the port is open."""
+
+_BY_PATH: dict[str, CarrierSpec] = {spec.media_path: spec for spec in REGISTRY.values()}
+
+
+def decide_upgrade(bridge: Bridge, request: WSUpgradeRequest) -> WSListener | Refusal:
+    """Whether a WebSocket upgrade becomes a call's media socket."""
+    raw_path = request.path.decode("latin-1")
+    spec = _BY_PATH.get(raw_path.partition("?")[0].rstrip("/"))
+    if spec is None:
+        return Refusal(404, "no media socket at this path")
+    if bridge.settings.bridge_auth == "on":
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        problem = spec.authenticate_upgrade(UpgradeRequest(raw_path, headers), bridge.auth_context())
+        if problem:
+            bridge.metrics.refused.labels(f"{spec.name}_media").inc()
+            bridge.log.warning("request_refused", entrance=f"{spec.name}_media", detail=problem)
+            return Refusal(403, "forbidden")
+    if bridge.admission.draining:
+        return Refusal(503, "shutting down")
+    return MediaSocket(_Arrival(bridge, spec), spec.max_message_bytes)
+
+
+class _Arrival(Nobody):
+    """Owns a socket until its handshake is done: picows may still refuse it, and then no session may be left."""
+
+    def __init__(self, bridge: Bridge, spec: CarrierSpec) -> None:
+        self._bridge = bridge
+        self._spec = spec
+
+    def on_open(self, socket: MediaSocket) -> None:
+        """See ``SocketOwner``."""
+        socket.hand_over(self._bridge.new_session(self._spec))
+
+
+class BridgeServer(uvicorn.Server):
+    """uvicorn with a drain in front of its shutdown."""
+
+    def __init__(self, bridge: Bridge, config: uvicorn.Config, on_ready: OnReady | None) -> None:
+        super().__init__(config)
+        self._bridge = bridge
+        self._on_ready = on_ready
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal: the first begins the drain, the second cuts it short."""
+        if self._bridge.admission.draining:
+            self.should_exit = True
+        self._bridge.admission.draining = True  # a signal handler only sets flags; the tick below acts on them
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn: open the port; then say so, and what is still to be set."""
+        settings = self._bridge.settings
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # uvicorn has logged the cause and gives up
+            raise ConfigError(
+                f"cannot listen on {settings.bridge_host}:{settings.bridge_port}: is another program using it? "
+                "Set BRIDGE_HOST and BRIDGE_PORT to a free address of this machine."
+            ) from None
+        bridge = self._bridge
+        bridge.log.info("listening", host=settings.bridge_host, port=settings.bridge_port)
+        for problem in bridge.problems():
+            bridge.log.warning("not_configured", advice=problem)
+        if settings.bridge_auth == "off":
+            bridge.log.warning("auth_off", advice="Everybody on this machine is let in; never use it for real calls.")
+        gc.collect()
+        gc.freeze()  # what was imported stays: the collector need not walk it again while calls are on
+        if self._on_ready is not None:
+            self._on_ready(bridge, self)
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn: ten times a second."""
+        if self._bridge.admission.draining and self._draining is None:
+            self._draining = asyncio.create_task(self.drain())
+        return await super().on_tick(counter)
+
+    async def drain(self) -> None:
+        """Wait for the calls, end the rest, let the server stop."""
+        bridge = self._bridge
+        deadline_s = bridge.settings.drain_timeout_s
+        bridge.admission.draining = True
+        bridge.log.info("draining", active_calls=bridge.admission.active, timeout_s=deadline_s)
+        try:
+            async with asyncio.timeout(deadline_s):
+                await bridge.wait_idle()
+        except TimeoutError:
+            bridge.log.warning("drain_timeout", active_calls=bridge.admission.active)
+        self.end_calls()
+        await asyncio.sleep(LAST_WORDS_S)
+        self.should_exit = True
+
+    def end_calls(self) -> None:
+        """End whatever is left."""
+        for session in list(self._bridge.sessions.values()):
+            session.end(outcome.DRAINING, "the drain's time was up")
+
+
+async def serve(settings: Settings, on_ready: OnReady | None = None) -> None:
+    """Run the bridge until it is told to stop. ``on_ready`` is called once the port is open."""
+    async with new_client() as http:
+        bridge = Bridge(settings, AgentClient(settings, http, ssl.create_default_context()))
+        upgrade = upgrade_protocol(
+            lambda request: decide_upgrade(bridge, request), max(spec.max_message_bytes for spec in REGISTRY.values())
+        )
+        config = uvicorn.Config(
+            create_app(bridge),
+            host=settings.bridge_host,
+            port=settings.bridge_port,
+            ws=upgrade,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
+        )
+        server = BridgeServer(bridge, config, on_ready)
+        try:
+            await server.serve()
+        finally:
+            server.end_calls()

@@ -1,0 +1,157 @@
+"""Health, metrics and the status page: who sees what, and when the bridge calls itself ready."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge import __version__, outcome
+from bridge.calls.stats import CallStats
+from tests.kit.offline import asked
+
+KEY = "a-key-of-the-operator"
+PRIVATE = (("/metrics", "metrics"), ("/", "status"), ("/demo/call.svg", "demo"))
+
+
+async def test_alive() -> None:
+    async with asked() as at:
+        response = await at.client.get("/healthz")
+        at.bridge.admission.draining = True
+        assert (await at.client.get("/healthz")).status_code == 200
+    assert response.json() == {"status": "ok", "version": __version__}
+
+
+async def test_ready() -> None:
+    async with asked(PUBLIC_URL="https://bridge.example.com", BRIDGE_MAX_CALLS="7") as at:
+        response = await at.client.get("/readyz")
+    assert response.status_code == 200
+    assert response.json() == {
+        "ready": True,
+        "reason": "",
+        "active_calls": 0,
+        "max_calls": 7,
+        "carriers": ["twilio"],
+        "problems": [],
+    }
+
+
+async def test_full_is_not_broken() -> None:
+    async with asked(BRIDGE_MAX_CALLS="1") as at:
+        at.bridge.admission.take("a")
+        response = await at.client.get("/readyz")
+    assert response.status_code == 200
+    assert (response.json()["ready"], response.json()["reason"]) == (False, "capacity")
+    assert response.json()["active_calls"] == 1
+
+
+async def test_draining_is_not_ready() -> None:
+    async with asked() as at:
+        at.bridge.admission.draining = True
+        response = await at.client.get("/readyz")
+        text = (await at.client.get("/metrics")).text
+    assert response.status_code == 503
+    assert (response.json()["ready"], response.json()["reason"]) == (False, "draining")
+    assert "bridge_ready 0.0" in text
+
+
+async def test_what_is_still_to_be_set_is_said() -> None:
+    async with asked(ELEVENLABS_AGENT_ID="", TWILIO_AUTH_TOKEN="") as at:
+        problems = (await at.client.get("/readyz")).json()["problems"]
+        page = (await at.client.get("/")).text
+    assert [problem.split(":")[0] for problem in problems] == [
+        "Set ELEVENLABS_AGENT_ID",
+        "Set TWILIO_AUTH_TOKEN",
+        "Set PUBLIC_URL",
+    ]
+    assert "Set TWILIO_AUTH_TOKEN" in page
+
+
+async def test_shared_keys_do_instead_of_a_token() -> None:
+    async with asked(TWILIO_AUTH_TOKEN="", TWILIO_SHARED_KEYS="id=secret", PUBLIC_URL="https://b.example") as at:
+        assert (await at.client.get("/readyz")).json()["problems"] == []
+
+
+async def test_metrics_are_prometheus_text() -> None:
+    async with asked(BRIDGE_MAX_CALLS="7") as at:
+        at.bridge.metrics.call_ended("twilio", outcome.AGENT_LOST, CallStats())
+        response = await at.client.get("/metrics")
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert "bridge_max_calls 7.0" in response.text
+    assert "bridge_ready 1.0" in response.text
+    assert (
+        'bridge_calls_ended_total{provider="twilio",reason="agent_lost",result="upstream_error"} 1.0' in response.text
+    )
+
+
+async def test_the_status_page_and_its_headers() -> None:
+    async with asked(PUBLIC_URL="https://bridge.example.com/eu") as at:
+        at.bridge.ended_counts["upstream_error/agent_lost"] = 3
+        response = await at.client.get("/")
+        style = await at.client.get("/status.css")
+    assert response.status_code == 200
+    assert "https://bridge.example.com/eu/twilio/voice" in response.text
+    assert "agent_lost" in response.text
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["referrer-policy"] == "no-referrer"
+    assert response.headers["cache-control"] == "no-store"
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert (style.status_code, style.headers["content-type"]) == (200, "text/css; charset=utf-8")
+
+
+async def test_the_pages_pause_is_taken_from_the_query() -> None:
+    async with asked() as at:
+        assert 'http-equiv="refresh"' in (await at.client.get("/")).text
+        assert 'http-equiv="refresh"' not in (await at.client.get("/?pause")).text
+
+
+@pytest.mark.parametrize(("path", "entrance"), PRIVATE)
+async def test_a_key_closes_what_operators_see(path: str, entrance: str, tmp_path: Path) -> None:
+    wrong: tuple[list[tuple[bytes, bytes]], ...] = (
+        [],
+        [(b"X-API-Key", b"wrong")],
+        [(b"Authorization", b"Bearer")],
+        [(b"X-API-Key", "ü".encode())],
+    )
+    right = ([(b"X-API-Key", KEY.encode())], [(b"Authorization", b"Bearer " + KEY.encode())])
+    async with asked(BRIDGE_API_KEY=KEY) as at:
+        picture = tmp_path / "call.svg"
+        picture.write_text("<svg/>")
+        at.bridge.demo_files["call.svg"] = picture
+        for headers in wrong:
+            response = await at.client.get(path, headers=headers)
+            assert (response.status_code, KEY in response.text) == (403, False)
+        for headers in right:
+            assert (await at.client.get(path, headers=headers)).status_code == 200
+        text = at.bridge.metrics.render().decode()
+        assert f'bridge_refused_requests_total{{entrance="{entrance}"}} 4.0' in text
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/status.css"])
+async def test_probes_need_no_key(path: str) -> None:
+    async with asked(BRIDGE_API_KEY=KEY) as at:
+        assert (await at.client.get(path)).status_code == 200
+
+
+async def test_without_authentication_no_key_is_asked_for() -> None:
+    async with asked(BRIDGE_API_KEY=KEY, BRIDGE_AUTH="off") as at:
+        assert (await at.client.get("/metrics")).status_code == 200
+
+
+async def test_files_of_the_demo(tmp_path: Path) -> None:
+    async with asked() as at:
+        assert (await at.client.get("/demo/call.svg")).status_code == 404
+        picture = tmp_path / "call.svg"
+        picture.write_text("<svg/>")
+        at.bridge.demo_files = {"call.svg": picture, "call.wav": tmp_path / "gone.wav"}
+        response = await at.client.get("/demo/call.svg")
+        assert (response.status_code, response.text) == (200, "<svg/>")
+        assert "content-security-policy" in response.headers
+        for name in ("call.wav", "..%2f..%2fetc%2fpasswd", "other"):
+            assert (await at.client.get(f"/demo/{name}")).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/redoc", "/twilio", "/twilio/media"])
+async def test_nothing_else_is_there(path: str) -> None:
+    async with asked() as at:
+        assert (await at.client.get(path)).status_code == 404

@@ -1,0 +1,275 @@
+"""Twilio's webhooks, signed by Twilio's own library: who is let in, what TwiML comes back, and that 403 is not 500."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from twilio.request_validator import RequestValidator
+
+from bridge import outcome
+from bridge.auth.twilio import sign_webhook
+from bridge.outcome import EndReason
+from bridge.providers.twilio import SPEC
+from bridge.server.service import Bridge
+from bridge.server.session import Session
+from tests.kit import logs, twilio
+from tests.kit.offline import Asked, asked
+from tests.kit.server import AUTH_TOKEN
+
+PUBLIC = "https://bridge.example.com"
+ACCOUNT = "AC0123456789abcdef0123456789abcdef"
+FORM = {
+    "CallSid": twilio.CALL_SID,
+    "AccountSid": ACCOUNT,
+    "From": "+15557654321",
+    "To": "+15551234567",
+    "CallerCity": "",
+    "Direction": "inbound",
+}
+APOLOGY = (
+    '<?xml version="1.0" encoding="UTF-8"?><Response><Say>We are sorry, a technical problem came up. Please call '
+    "again later.</Say><Hangup /></Response>"
+)
+HANG_UP = '<?xml version="1.0" encoding="UTF-8"?><Response><Hangup /></Response>'
+BUSY = '<?xml version="1.0" encoding="UTF-8"?><Response><Reject reason="busy" /></Response>'
+
+
+@pytest.fixture
+def lines() -> Iterator[list[dict[str, Any]]]:
+    with logs.captured() as captured:
+        yield captured
+
+
+async def post(
+    at: Asked, path: str, form: dict[str, str] = FORM, *, token: str = AUTH_TOKEN, public: str = PUBLIC
+) -> httpx.Response:
+    """A webhook signed as Twilio signs it."""
+    signature = RequestValidator(token).compute_signature(f"{public}{path}", form)
+    return await at.client.post(path, data=form, headers={"X-Twilio-Signature": signature})
+
+
+def parameters(twiml: str) -> dict[str, str]:
+    return {p.attrib["name"]: p.attrib["value"] for p in ET.fromstring(twiml).findall("./Connect/Stream/Parameter")}
+
+
+def refused(bridge: Bridge) -> str:
+    text = bridge.metrics.render().decode()
+    return next((line for line in text.splitlines() if line.startswith("bridge_refused_requests_total{")), "")
+
+
+def end_a_call(bridge: Bridge, reason: EndReason) -> None:
+    """A call of this CallSid that ends so."""
+    session = Session(bridge, SPEC, "call_1")
+    bridge.sessions[session.call_id] = session
+    session.call.carrier_message(twilio.CONNECTED, 0.0)
+    session.call.carrier_message(twilio.start(), 0.0)
+    bridge.call_over(session, reason)
+
+
+async def test_the_answer_word_for_word() -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        response = await post(at, "/twilio/voice")
+        token = at.bridge.tokens.current(twilio.CALL_SID, at.bridge.started_s)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/xml")
+    assert response.text == (
+        '<?xml version="1.0" encoding="UTF-8"?><Response><Connect><Stream url="wss://bridge.example.com/twilio/media">'
+        f'<Parameter name="token" value="{token}" /><Parameter name="caller" value="+15557654321" />'
+        '<Parameter name="called" value="+15551234567" /></Stream></Connect>'
+        '<Redirect method="POST">https://bridge.example.com/twilio/fallback</Redirect></Response>'
+    )
+    assert token is not None and len(token) == 32
+
+
+async def test_a_repeated_webhook_gets_the_same_answer_and_another_call_another() -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        first, again = await post(at, "/twilio/voice"), await post(at, "/twilio/voice")
+        other = await post(at, "/twilio/voice", {**FORM, "CallSid": "CA2"})
+    assert first.text == again.text
+    assert parameters(other.text)["token"] != parameters(first.text)["token"]
+
+
+async def test_names_that_xml_must_escape() -> None:
+    form = {**FORM, "From": 'sip:"A&B"<x@y>'}
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        assert parameters((await post(at, "/twilio/voice", form)).text)["caller"] == 'sip:"A&B"<x@y>'
+
+
+async def test_a_path_prefix_in_the_public_url_is_signed_and_told() -> None:
+    public = f"{PUBLIC}/calls/eu"
+    async with asked(PUBLIC_URL=public) as at:
+        response = await post(at, "/twilio/voice", public=public)
+        assert response.status_code == 200
+        assert 'url="wss://bridge.example.com/calls/eu/twilio/media"' in response.text
+        assert ">https://bridge.example.com/calls/eu/twilio/fallback<" in response.text
+        assert (await post(at, "/twilio/voice", public=PUBLIC)).status_code == 403
+
+
+async def test_query_and_odd_characters_of_the_target_are_signed_as_they_are() -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        assert (await post(at, "/twilio/voice?tenant=a%2Fb&x=%20")).status_code == 200
+
+
+async def test_signed_over_another_address(lines: list[dict[str, Any]]) -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        response = await post(at, "/twilio/voice", public="http://bridge.example.com")
+        assert (response.status_code, response.text) == (403, "forbidden\n")
+        assert refused(at.bridge) == 'bridge_refused_requests_total{entrance="twilio_webhook"} 1.0'
+    [line] = [line for line in lines if line["event"] == "request_refused"]
+    assert "is PUBLIC_URL what Twilio was told?" in line["detail"]
+    assert not any(number in str(lines) for number in ("5557654321", "5551234567"))
+
+
+@pytest.mark.parametrize("path", ["/twilio/voice", "/twilio/fallback", "/twilio/status", "/twilio/amd"])
+@pytest.mark.parametrize("signature", [None, "", "AAAA", "ü", "x" * 5000])
+async def test_no_or_wrong_signature_is_403_everywhere(path: str, signature: str | None) -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        headers = [] if signature is None else [(b"X-Twilio-Signature", signature.encode())]
+        response = await at.client.post(path, data=FORM, headers=headers)
+    assert response.status_code == 403
+
+
+async def test_a_field_changed_after_signing() -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        signature = RequestValidator(AUTH_TOKEN).compute_signature(f"{PUBLIC}/twilio/voice", FORM)
+        changed = {**FORM, "To": "+15550000000"}
+        response = await at.client.post("/twilio/voice", data=changed, headers={"X-Twilio-Signature": signature})
+    assert response.status_code == 403
+
+
+async def test_nothing_can_be_verified_without_a_token() -> None:
+    async with asked(PUBLIC_URL=PUBLIC, TWILIO_AUTH_TOKEN="") as at:
+        assert (await post(at, "/twilio/voice", token="")).status_code == 403
+
+
+async def test_both_tokens_of_a_rotation_sign() -> None:
+    async with asked(PUBLIC_URL=PUBLIC, TWILIO_AUTH_TOKEN="old,new") as at:
+        assert (await post(at, "/twilio/voice", token="old")).status_code == 200
+        assert (await post(at, "/twilio/voice", token="new")).status_code == 200
+        assert (await post(at, "/twilio/voice", token="old,new")).status_code == 403
+
+
+async def test_another_account(lines: list[dict[str, Any]]) -> None:
+    async with asked(PUBLIC_URL=PUBLIC, TWILIO_ACCOUNT_SID=ACCOUNT) as at:
+        assert (await post(at, "/twilio/voice")).status_code == 200
+        for wrong in ({**FORM, "AccountSid": "AC" + "f" * 32}, {k: v for k, v in FORM.items() if k != "AccountSid"}):
+            assert (await post(at, "/twilio/voice", wrong)).status_code == 403
+    details = [line["detail"] for line in lines if line["event"] == "request_refused"]
+    assert details == ["AccountSid is not TWILIO_ACCOUNT_SID"] * 2
+
+
+async def test_without_authentication_everybody_is_let_in() -> None:
+    async with asked(BRIDGE_AUTH="off", TWILIO_AUTH_TOKEN="") as at:
+        response = await at.client.post("/twilio/voice", data=FORM)
+        assert response.status_code == 200
+        assert 'url="ws://127.0.0.1:8080/twilio/media"' in response.text
+
+
+@pytest.mark.parametrize("auth", ["on", "off"])
+async def test_bodies_that_are_no_form(auth: str) -> None:
+    many = "&".join(f"a{n}=1" for n in range(600))
+    async with asked(BRIDGE_AUTH=auth) as at:
+        for body, status in ((b"\xff\xfe=\xff", 400), (many.encode(), 400), (b"a" * 70_000, 413)):
+            assert (await at.client.post("/twilio/voice", content=body)).status_code == status
+
+
+async def test_a_large_body_is_not_read_to_its_end() -> None:
+    sent = 0
+
+    async def endless() -> Any:
+        nonlocal sent
+        while sent < 100:
+            sent += 1
+            yield b"x" * 10_000
+
+    async with asked() as at:
+        assert (await at.client.post("/twilio/voice", content=endless())).status_code == 413
+
+
+@pytest.mark.parametrize("body", [b"", b"%%%&&&===", b"{}", b"CallSid="])
+async def test_no_call_sid(body: bytes) -> None:
+    async with asked(BRIDGE_AUTH="off") as at:
+        response = await at.client.post("/twilio/voice", content=body)
+    assert (response.status_code, response.text) == (400, "CallSid is missing\n")
+
+
+async def test_fields_that_come_twice_are_covered_by_the_signature() -> None:
+    pairs = [*FORM.items(), ("To", "+15550000000")]
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        headers = {
+            "X-Twilio-Signature": sign_webhook(AUTH_TOKEN, f"{PUBLIC}/twilio/voice", pairs),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        assert (await at.client.post("/twilio/voice", content=urlencode(pairs), headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_only_posts(method: str) -> None:
+    async with asked(BRIDGE_AUTH="off") as at:
+        assert (await at.client.request(method, "/twilio/voice")).status_code == 405
+
+
+# --- busy ------------------------------------------------------------------------------------------------
+
+
+async def test_busy_when_full_and_while_draining(lines: list[dict[str, Any]]) -> None:
+    async with asked(PUBLIC_URL=PUBLIC, BRIDGE_MAX_CALLS="1") as at:
+        at.bridge.admission.take("somebody")
+        assert (await post(at, "/twilio/voice")).text == BUSY
+        at.bridge.admission.give_back("somebody")
+        assert parameters((await post(at, "/twilio/voice")).text)
+        at.bridge.admission.draining = True
+        assert (await post(at, "/twilio/voice")).text == BUSY
+    reasons = [line["reason"] for line in lines if line["event"] == "call_refused"]
+    assert reasons == ["server_error/capacity", "server_error/draining"]
+
+
+# --- after the stream ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("end", "twiml"),
+    [
+        (outcome.CALLER_HANGUP, HANG_UP),
+        (outcome.AGENT_HANGUP, HANG_UP),
+        (outcome.MAX_DURATION, HANG_UP),
+        (outcome.AGENT_LOST, APOLOGY),
+        (outcome.DRAINING, APOLOGY),
+        (outcome.BAD_TOKEN, APOLOGY),
+        (outcome.CARRIER_LOST, APOLOGY),
+    ],
+)
+async def test_the_fallback_after_an_end(end: EndReason, twiml: str) -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        end_a_call(at.bridge, end)
+        response = await post(at, "/twilio/fallback")
+    assert response.text == twiml
+    assert ET.fromstring(response.text).tag == "Response"
+
+
+@pytest.mark.parametrize("form", [FORM, {"AccountSid": ACCOUNT}])
+async def test_the_fallback_of_a_call_nobody_knows(form: dict[str, str]) -> None:
+    """It was another process' call, or its socket never came."""
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        assert (await post(at, "/twilio/fallback", form)).text == APOLOGY
+
+
+# --- reports ---------------------------------------------------------------------------------------------
+
+
+async def test_reports_are_logged_without_numbers(lines: list[dict[str, Any]]) -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        done = await post(at, "/twilio/status", {**FORM, "CallStatus": "completed"})
+        broken = await post(at, "/twilio/status", {**FORM, "StreamEvent": "stream-error", "StreamError": "e" * 300})
+        machine = await post(at, "/twilio/amd", {**FORM, "AnsweredBy": "machine_start"})
+    assert [response.status_code for response in (done, broken, machine)] == [204, 204, 204]
+    reports = [line for line in lines if line["event"] == "twilio_report"]
+    assert [line["status"] for line in reports] == ["completed", "stream-error", "machine_start"]
+    assert reports[1]["detail"] == "e" * 200
+    assert {line["call_sid"] for line in reports} == {twilio.CALL_SID}
+    assert "5557654321" not in str(lines)
