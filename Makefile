@@ -1,0 +1,60 @@
+# Each target sets up what it needs. PYTHON=python3.13 picks an interpreter, ARGS="..." passes arguments on:
+#   make demo ARGS="--once --json"      make test ARGS="tests/auth -x"
+
+PYTHON ?=
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+# The stamps tell what is installed; they age with pyproject.toml and carry the interpreter that was asked for.
+FLAVOUR := $(if $(PYTHON),-$(notdir $(PYTHON)))
+RUNTIME := $(VENV)/.runtime$(FLAVOUR)
+DEV := $(VENV)/.dev$(FLAVOUR)
+# Debian keeps haproxy where only root looks.
+export PATH := $(PATH):/usr/sbin
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo bench test check lint types fmt clean haproxy
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+
+demo: $(RUNTIME) ## simulated callers talk to a simulated agent through the bridge
+	@$(BIN)/bridge demo $(ARGS)
+
+bench: $(RUNTIME) haproxy ## measure how many calls this machine carries
+	@$(BIN)/bridge bench $(ARGS)
+
+test: $(DEV) haproxy ## the whole suite; names what took over 2 s
+	@$(BIN)/python -m pytest --durations=15 --durations-min=2 $(ARGS)
+
+check: test lint types ## everything that CI checks
+
+lint: $(DEV) ## style, without changing anything
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(DEV) ## types, strictly
+	@$(BIN)/mypy
+
+fmt: $(DEV) ## mend style, and the README's generated blocks
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/python -c "import pathlib, bridge.readme as t; p = pathlib.Path('README.md'); \
+	  p.write_text(t.update_readme(p.read_text('utf-8')), 'utf-8')"
+
+clean: ## remove all that the other targets made
+	@rm -rf $(VENV) build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The yardstick of the bench: a relay that only copies bytes. On CI it must be there; elsewhere its test is skipped.
+haproxy:
+	@command -v haproxy >/dev/null || .ci/system-packages haproxy || test -z "$$CI"
+
+$(RUNTIME): pyproject.toml .ci/venv
+	@.ci/venv $(VENV) .
+	@touch $@
+
+$(DEV): pyproject.toml .ci/venv
+	@.ci/venv $(VENV) '.[dev]'
+	@touch $(RUNTIME) $@
