@@ -49,6 +49,20 @@ class Leg(Protocol):
         After ``Ended`` everything is ignored.
         """
 
+    relayed: int
+    """Messages that ``relay`` has taken."""
+
+    def set_relay(self, head: str, tail: str, sizes: range) -> None:
+        """Have ``relay`` take payloads of these sizes in bytes (an empty range = none), base64 between both texts."""
+
+    def relay(self, message: str | bytes, now: float) -> str | None:
+        """The shortest cut, for caller audio that passes unchanged: ``head``, its base64, ``tail``.
+
+        None = not taken, and nothing has happened: use ``read_audio`` or ``receive``. One function instead of five
+        saves a fifth of what a call costs: with hundreds of calls every line of code is out of the processor's cache
+        again when the next message comes.
+        """
+
     def read_audio(self, message: str | bytes, now: float) -> bytes | None:
         """The short cut of ``receive`` for a message that is caller audio and nothing else: its payload.
 

@@ -18,8 +18,9 @@ from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, Finished, N
 from bridge.calls.state import Input, State, advance
 from bridge.calls.stats import CallStats
 from bridge.convai import events as agent
-from bridge.convai.messages import InitiationData
+from bridge.convai.messages import AUDIO_HEAD, AUDIO_TAIL, InitiationData
 from bridge.convai.protocol import Conversation
+from bridge.convai.upload import NO_SIZES
 from bridge.events import CallInfo
 from bridge.leg import CarrierSpec, Leg
 from bridge.media.format import FRAME_MS, MediaFormat
@@ -135,6 +136,7 @@ class Call:
         relayed = self.conversation.audio_message(payload)
         if relayed is None:
             self.conversation.send_audio(payload)
+            self._sync_relay()
             return ""
         return relayed
 
@@ -146,6 +148,11 @@ class Call:
         """The transport's word whether the carrier's socket takes more; agent audio waits here while it does not."""
         self._carrier_writable = writable
         self._release(now)
+
+    def set_agent_writable(self, writable: bool) -> None:
+        """The transport's word whether the agent's socket takes more; caller audio is held while it does not."""
+        self.conversation.set_writable(writable)
+        self._sync_relay()
 
     # --- decisions that the driver fetched ---
 
@@ -230,6 +237,11 @@ class Call:
         if now >= self._drain_deadline:
             self._played_out("the carrier did not confirm the end of the good-bye in time", now)
 
+    def current_stats(self) -> CallStats:
+        """The counters as they stand now; ``stats`` itself is complete only at the end."""
+        self._collect_stats()
+        return self.stats
+
     def drain(self) -> list[Effect]:
         """Take what the driver has to do besides writing, in order."""
         effects, self._effects = self._effects, []
@@ -243,6 +255,12 @@ class Call:
             self._hold(payload)
         else:
             self.conversation.send_audio(self._uplink.process(payload))
+            self._sync_relay()
+
+    def _sync_relay(self) -> None:
+        """Tell the leg which caller audio may pass it straight to the agent: what needs no conversion, at once."""
+        sizes = self.conversation.direct_sizes if self._uplink_is_identity else NO_SIZES
+        self.leg.set_relay(AUDIO_HEAD, AUDIO_TAIL, sizes)
 
     def _hold(self, payload: bytes) -> None:
         """Keep caller audio until the agent is ready, the oldest going first when it takes too long."""
@@ -373,6 +391,7 @@ class Call:
         held, self._held = self._held, deque()
         for payload in held:
             self.conversation.send_audio(uplink.process(payload))
+        self._sync_relay()
 
     def _on_agent_ended(self, reason: EndReason, detail: str, now: float) -> None:
         """A normal end lets the caller hear the rest; after a failure nobody is there to answer, so it is cut."""
@@ -382,6 +401,7 @@ class Call:
             self._end(Input.FAILED, reason, detail, now)
             return
         self._move(Input.AGENT_DONE, now)
+        self._sync_relay()
         self._agent_end = (reason, detail)
         self._last_mark = self._playout.finish()
         self._drain_deadline = now + self._playout.unheard_s(now) + DRAIN_GRACE_S
@@ -406,6 +426,8 @@ class Call:
 
     def _collect_stats(self) -> None:
         stats, conversation = self.stats, self.conversation
+        stats.caller_frames += self.leg.relayed
+        self.leg.relayed = 0
         stats.stale_audio_bytes = conversation.stale_audio_bytes
         stats.unknown_messages = sum(conversation.unknown_types.values())
         stats.malformed_messages = conversation.malformed

@@ -77,7 +77,7 @@ class Conversation:
 
     __slots__ = (
         "_deadline",
-        "_direct_sizes",
+        "direct_sizes",
         "_ended",
         "_error",
         "_error_deadline",
@@ -98,7 +98,8 @@ class Conversation:
         self._options = options
         self._out: list[str | CloseSocket] = []
         self._uploader: Uploader | None = None  # set when the metadata has named the input format
-        self._direct_sizes = NO_SIZES  # the uploader's, while the conversation goes on
+        self.direct_sizes = NO_SIZES
+        """Sizes of payloads that may go as they are: see ``audio_message``. They change with every other command."""
         self._started = False
         self._ended = False
         self._void_through: int | None = None  # event_id of the last interruption
@@ -138,7 +139,7 @@ class Conversation:
 
     def audio_message(self, payload: bytes) -> str | None:
         """The short cut of ``send_audio`` and ``drain``: the message itself; None = not taken, use ``send_audio``."""
-        if len(payload) in self._direct_sizes:
+        if len(payload) in self.direct_sizes:
             return AUDIO_HEAD + b64encode_as_string(payload) + AUDIO_TAIL
         return None
 
@@ -174,7 +175,7 @@ class Conversation:
             self._send_pieces(self._uploader.resume())
         else:
             self._uploader.pause()
-            self._direct_sizes = self._uploader.direct_sizes
+            self.direct_sizes = self._uploader.direct_sizes
 
     # --- from the server ---
 
@@ -219,7 +220,7 @@ class Conversation:
         if self._ended:
             return _NOTHING
         self._ended = True
-        self._direct_sizes = NO_SIZES
+        self.direct_sizes = NO_SIZES
         said = self._error_words()
         detail = f"close {code}" + (f": {words}" if words else "") + (f"; before it: {said}" if said else "")
         reason = reason_for_close(code, f"{words} {said}")
@@ -316,7 +317,7 @@ class Conversation:
         self._uploader = Uploader(input_format, self._options.upload_chunk_ms)
         if not self._writable:
             self._uploader.pause()
-        self._direct_sizes = self._uploader.direct_sizes
+        self.direct_sizes = self._uploader.direct_sizes
         self._deadline = now + self._options.silence_timeout_s
         return [AgentReady(metadata.conversation_id, input_format, output_format)]
 
@@ -361,7 +362,7 @@ class Conversation:
 
     def _end(self) -> None:
         self._ended = True
-        self._direct_sizes = NO_SIZES
+        self.direct_sizes = NO_SIZES
         self._out.append(CloseSocket(CLOSE_NORMAL))
 
     def _send(self, message: str) -> None:
@@ -370,6 +371,6 @@ class Conversation:
 
     def _send_pieces(self, pieces: list[bytes]) -> None:
         assert self._uploader is not None
-        self._direct_sizes = self._uploader.direct_sizes
+        self.direct_sizes = self._uploader.direct_sizes
         for piece in pieces:
             self._out.append(user_audio_chunk(piece))

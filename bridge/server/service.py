@@ -55,7 +55,7 @@ class Bridge:
         """Open carrier sockets by call id, from the upgrade to the call's end."""
         self.admission = MemoryAdmission(Limits(settings.bridge_max_calls, settings.workspace_concurrency))
         self.tokens = TokenBook(settings.call_token_ttl_s, capacity=TOKENS_PER_CALL * settings.bridge_max_calls)
-        self.metrics = Metrics(lambda: [session.call.stats for session in self.sessions.values()])
+        self.metrics = Metrics(lambda: [session.call.current_stats() for session in self.sessions.values()])
         self.metrics.max_calls.set(settings.bridge_max_calls)
         self.metrics.ready.set_function(lambda: 0.0 if self.admission.draining else 1.0)
         self.ended_counts: dict[str, int] = {}

@@ -72,6 +72,7 @@ class Session:
         "_log",
         "_loop",
         "_measure_next_s",
+        "_relay",
         "_pings",
         "_send_to_agent",
         "_spec",
@@ -99,6 +100,7 @@ class Session:
         )
         options = CallOptions(settings.caller_buffer_ms, int(settings.playout_queue_s * 1000))
         self.call = Call(leg, spec, options, conversation)
+        self._relay = leg.relay
         self._send_to_agent: Callable[[str], None] = discard
         self._measure_next_s = now
         self._carrier: MediaSocket | None = None
@@ -121,22 +123,29 @@ class Session:
     def on_message(self, message: str | bytes) -> None:
         """Caller -> agent: 50 times a second per call."""
         started = monotonic()
-        call = self.call
         try:
-            relayed = call.relay_to_agent(message, started)
+            relayed = self._relay(message, started)
             if relayed is None:
-                call.carrier_message(message, started)
-                self._flush()
-            elif relayed:
+                relayed = self._convert_or_receive(message, started)
+            if relayed:
                 self._send_to_agent(relayed)
                 if started >= self._measure_next_s:
                     self._measure_next_s = started + MEASURE_EVERY_S
                     self._caller_to_agent.observe(monotonic() - started)
-            else:
-                for item in call.conversation.drain():
-                    self._to_agent(item)
         except Exception:  # the boundary where a bug of ours must not take other calls along
             self._bug()
+
+    def _convert_or_receive(self, message: str | bytes, now: float) -> str | None:
+        """A message that does not pass unchanged: audio to convert, or no audio."""
+        call = self.call
+        relayed = call.relay_to_agent(message, now)
+        if relayed is None:
+            call.carrier_message(message, now)
+            self._flush()
+        elif not relayed:
+            for item in call.conversation.drain():
+                self._to_agent(item)
+        return relayed
 
     def on_lost(self, code: int, words: str) -> None:
         """The carrier's socket is gone."""
@@ -204,7 +213,7 @@ class Session:
     def agent_writable(self, writable: bool) -> None:
         """The agent's socket is stuck, or moves again."""
         self._log.info("agent_writable" if writable else "agent_stuck")
-        self._step(lambda now: self.call.conversation.set_writable(writable))
+        self._step(lambda now: self.call.set_agent_writable(writable))
 
     # --- the operator ---
 

@@ -246,7 +246,7 @@ def test_caller_audio_passes_as_the_very_bytes() -> None:
         line.carrier(twilio.media(frame))
         assert convai.uploaded(line.to_agent)[-1] == frame
     assert line.uploaded() == audio
-    assert line.call.stats.caller_frames == 5
+    assert line.call.current_stats().caller_frames == 5
 
 
 def test_caller_audio_is_converted_to_what_the_agent_wants() -> None:

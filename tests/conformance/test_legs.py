@@ -6,6 +6,7 @@ Parametrised over the registry. A carrier brings its few words in ``tests/kit/le
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -308,6 +309,10 @@ def test_the_short_cuts_agree_with_the_long_way(name: str) -> None:
     leg = live(name)[0]
     [event] = leg.receive(dialect.audio(payload), NOW)
     assert leg.read_audio(dialect.audio(payload), NOW) in (None, payload)
+    assert leg.relay(dialect.audio(payload), NOW) is None  # nothing was said of sizes yet
+    leg.set_relay("<", ">", range(160, 161))
+    assert leg.relay(dialect.audio(payload), NOW) in (None, "<" + b64encode(payload).decode() + ">")
+    assert leg.relay(dialect.audio(payload + b"x"), NOW) is None
     assert isinstance(event, Audio)
     assert event.payload == payload
     leg.send(Play(payload), NOW)
@@ -315,3 +320,4 @@ def test_the_short_cuts_agree_with_the_long_way(name: str) -> None:
     assert leg.audio_message(payload) in (None, played)
     for message in (*dialect.ends, *dialect.broken):
         assert leg.read_audio(message, NOW) is None
+        assert leg.relay(message, NOW) is None

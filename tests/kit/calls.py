@@ -47,7 +47,9 @@ class Line:
     def carrier(self, *messages: str | bytes) -> None:
         """The carrier says this."""
         for message in messages:
-            relayed = self.call.relay_to_agent(message, self.clock.now)
+            relayed = self.leg.relay(message, self.clock.now)
+            if relayed is None:
+                relayed = self.call.relay_to_agent(message, self.clock.now)
             if relayed is None:
                 self.call.carrier_message(message, self.clock.now)
             elif relayed:
@@ -81,7 +83,7 @@ class Line:
 
     def agent_writable(self, writable: bool) -> None:
         """The agent's socket is stuck, or moves again."""
-        self.conversation.set_writable(writable)
+        self.call.set_agent_writable(writable)
         self.drain()
 
     def fail(self, reason: EndReason, detail: str = "") -> None:

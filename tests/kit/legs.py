@@ -28,6 +28,14 @@ class FakeLeg:
         self.over = self.over or any(isinstance(event, Ended) for event in happened)
         return happened
 
+    relayed = 0
+
+    def set_relay(self, head: str, tail: str, sizes: range) -> None:
+        self.relay_sizes = sizes
+
+    def relay(self, message: str | bytes, now: float) -> str | None:
+        return None
+
     def read_audio(self, message: str | bytes, now: float) -> bytes | None:
         return None
 
