@@ -420,7 +420,7 @@ class Call:
         self._drain_deadline = math.inf
         self._held.clear()
         self.conversation.finish()
-        self.leg.send(events.Hangup(reason), now)
+        self.leg.send(events.Reject(reason) if step is Input.REFUSED else events.Hangup(reason), now)
         self._collect_stats()
         self._effects.append(Finished(reason, detail))
 

@@ -224,7 +224,7 @@ class Conversation:
         said = self._error_words()
         detail = f"close {code}" + (f": {words}" if words else "") + (f"; before it: {said}" if said else "")
         reason = reason_for_close(code, f"{words} {said}")
-        if reason is outcome.AGENT_HANGUP and said:
+        if said and reason in (outcome.AGENT_HANGUP, outcome.AGENT_LOST):
             reason = self._error_reason()
         return [AgentEnded(reason, clip(detail))]
 

@@ -287,7 +287,7 @@ class TwilioLeg:
         try:
             media = _read_format(start.mediaFormat)
         except ValueError as error:
-            return self._fail(outcome.UNSUPPORTED_MEDIA, f"start.mediaFormat: {error}")
+            return self._fail(outcome.UNSUPPORTED_MEDIA, f"start.mediaFormat: {str(error)[:200]}")
         self.state = State.OFFERED
         self._media = media
         self._samples_per_ms = media.rate_hz // 1000

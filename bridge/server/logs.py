@@ -18,7 +18,7 @@ import structlog
 _PRIVATE_KEYS = frozenset(
     {"caller", "called", "from", "to", "token", "api_key", "authorization", "signature", "digit", "digits", "url"}
 )
-_PHONE_NUMBER = re.compile(r"(?<![\w+])\+\d{6,15}(?!\w)")
+_PHONE_NUMBER = re.compile(r"(?<![\w+])(?:\+|%2[Bb])\d{6,15}(?!\w)")
 _URL_SECRET = re.compile(r"(?i)((?:conversation_signature|signature|token|api_key|key)=)[^&\s\"']+")
 _KEY = re.compile(r"\bsk_[A-Za-z0-9]{8,}")
 REDACTED = "[redacted]"

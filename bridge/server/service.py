@@ -148,4 +148,6 @@ class Bridge:
             missing.append("Set TWILIO_AUTH_TOKEN: Twilio's requests cannot be verified and are refused.")
         if settings.public_url is None:
             missing.append("Set PUBLIC_URL: carriers cannot reach this machine by its loopback address.")
+        elif settings.public_url.startswith("http:") and settings.bridge_auth == "on":
+            missing.append("Set PUBLIC_URL to an https address: Twilio connects to media sockets by wss only.")
         return tuple(missing)

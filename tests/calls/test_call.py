@@ -197,6 +197,20 @@ def test_a_call_that_is_refused() -> None:
     assert line.to_agent == [CloseSocket(1000)]
 
 
+def test_a_refused_leg_is_rejected_and_a_running_one_is_hung_up() -> None:
+    refused, running = FakeLeg(), FakeLeg()
+    line = Line(leg=refused, spec=FAKE_SPEC)
+    refused.coming = [offer()]
+    line.carrier("offer")
+    line.refuse(outcome.CAPACITY)
+    assert refused.commands == [events.Reject(outcome.CAPACITY)]
+    line = Line(leg=running, spec=FAKE_SPEC)
+    running.coming = [offer()]
+    line.activate()
+    line.fail(outcome.DRAINING)
+    assert running.commands[-1] == events.Hangup(outcome.DRAINING)
+
+
 def test_a_call_that_was_let_in_cannot_be_refused() -> None:
     line = Line().admit()
     with pytest.raises(LocalError, match="^a call that is connecting does not take 'refused'$"):

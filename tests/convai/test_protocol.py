@@ -411,6 +411,14 @@ def test_an_error_in_the_flat_shape() -> None:
     ]
 
 
+def test_an_error_before_a_broken_connection_has_the_last_word() -> None:
+    conversation = ready()
+    conversation.receive(convai.error(1008, "missing_dynamic_variable", "name"), NOW)
+    assert conversation.connection_lost(1006, "") == [
+        AgentEnded(outcome.AGENT_CONFIG, "close 1006; before it: 1008 missing_dynamic_variable name")
+    ]
+
+
 def test_a_flat_error_with_a_code() -> None:
     conversation = ready()
     assert conversation.receive('{"type":"error","code":1011,"message":"oops"}', NOW) == [AgentFault("1011 oops")]

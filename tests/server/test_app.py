@@ -67,6 +67,12 @@ async def test_what_is_still_to_be_set_is_said() -> None:
     assert "Set TWILIO_AUTH_TOKEN" in page
 
 
+async def test_a_public_address_without_tls_is_a_problem() -> None:
+    async with asked(PUBLIC_URL="http://b.example") as at:
+        problems = (await at.client.get("/readyz")).json()["problems"]
+    assert problems == ["Set PUBLIC_URL to an https address: Twilio connects to media sockets by wss only."]
+
+
 async def test_shared_keys_do_instead_of_a_token() -> None:
     async with asked(TWILIO_AUTH_TOKEN="", TWILIO_SHARED_KEYS="id=secret", PUBLIC_URL="https://b.example") as at:
         assert (await at.client.get("/readyz")).json()["problems"] == []

@@ -27,6 +27,7 @@ def own_logging() -> Iterator[None]:
     [
         ("call from +15551234567 to +4930123456", f"call from {REDACTED} to {REDACTED}"),
         ("tel:+15551234567;x", f"tel:{REDACTED};x"),
+        ("From=%2B15551234567&To=%2b4930123456", f"From={REDACTED}&To={REDACTED}"),
         (
             SIGNED_URL,
             f"wss://api.elevenlabs.io/v1/convai/conversation?agent_id=agent_1&conversation_signature={REDACTED}",
