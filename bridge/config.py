@@ -5,6 +5,9 @@ What it is not: a place for limits that a protocol fixes (those are constants be
 Sources, the first that names a setting wins: environment variables, the file ``.env``, one TOML file. All three
 use the same names, in upper or lower case. A blank value counts as unset. In the TOML file an unknown name is a
 mistake; in the environment and in ``.env``, which other programs share, it is ignored.
+
+pydantic checks the values; pydantic-settings does not read them, because it expands ``$NAME`` inside secrets of
+``.env`` and does not keep which source a wrong value came from.
 """
 
 from __future__ import annotations
@@ -66,6 +69,12 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _ascii(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().isascii():
+        raise ValueError("holds a character that no key has; copy it again from ElevenLabs' settings")
+    return value
+
+
 def _shared_keys(value: SecretStr) -> SecretStr:
     parse_shared_keys(_ring(value))
     return value
@@ -107,7 +116,7 @@ class Settings(BaseModel):
         description="`off` lets every entrance in without signature, token or key, for trials and benchmarks; "
         "refused unless `BRIDGE_HOST` is a loopback address.",
     )
-    elevenlabs_api_key: SecretStr | None = Field(
+    elevenlabs_api_key: Annotated[SecretStr, AfterValidator(_ascii)] | None = Field(
         default=None,
         description="Key of the ElevenLabs workspace, to fetch signed URLs. Unset: only public agents can be reached.",
     )

@@ -302,3 +302,10 @@ def test_a_setting_has_a_name_with_its_unit() -> None:
     timed = [name for name in fields if any(word in name for word in ("timeout", "silence", "ttl", "buffer", "chunk"))]
     assert len(timed) == 9
     assert all(name.endswith(("_s", "_ms")) for name in timed)
+
+
+def test_a_key_with_a_stray_character_is_refused_without_showing_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings({"ELEVENLABS_API_KEY": "sk_\u00e9toile"})
+    assert "ELEVENLABS_API_KEY (from environment) holds a character that no key has" in str(caught.value)
+    assert "toile" not in str(caught.value)

@@ -43,7 +43,11 @@ def upgrade_protocol(decide: Decide, max_message_bytes: int) -> type[asyncio.Pro
     def factory(request: WSUpgradeRequest) -> Any:
         # uvicorn has found "upgrade" among what may be a list (RFC 9110, 7.6.1); picows takes the bare word only.
         request.headers["Connection"] = "Upgrade"
-        answer = decide(request)
+        try:
+            answer = decide(request)
+        except Exception:  # picows would tell the peer what was wrong with us
+            _logger.exception("deciding about an upgrade failed")
+            answer = Refusal(500, "internal error")
         if isinstance(answer, Refusal):
             response = WSUpgradeResponse.create_error_response(answer.status, f"{answer.text}\n".encode())
             return WSUpgradeResponseWithListener(response, None)

@@ -120,3 +120,13 @@ async def test_a_broken_handshake_is_refused_and_opens_nothing(old: bytes, new: 
     answer = await exchange(lambda _request: MediaSocket(owner, LIMIT_BYTES), head=HEAD.replace(old, new))
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert (owner.opened, owner.lost) == (0, [])
+
+
+async def test_a_mistake_of_ours_is_not_told_to_the_peer(caplog: pytest.LogCaptureFixture) -> None:
+    def decide(request: WSUpgradeRequest) -> WSListener | Refusal:
+        raise ZeroDivisionError("the inside of the bridge")
+
+    answer = await exchange(decide)
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert answer.endswith(b"internal error\n")
+    assert "the inside of the bridge" in caplog.text
