@@ -9,7 +9,6 @@ queue or a task switch; agent audio goes through ``Playout`` first, which knows 
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -23,6 +22,7 @@ from bridge.convai.protocol import Conversation
 from bridge.convai.upload import NO_SIZES
 from bridge.events import CallInfo
 from bridge.leg import CarrierSpec, Leg
+from bridge.media.backlog import Backlog
 from bridge.media.format import FRAME_MS, MediaFormat
 from bridge.media.playout import Playout
 from bridge.media.transcode import Transcoder
@@ -65,7 +65,6 @@ class Call:
         "_effects",
         "_frame_bytes",
         "_held",
-        "_held_bytes",
         "_last_mark",
         "_media",
         "_options",
@@ -99,8 +98,7 @@ class Call:
         self._spec = spec
         self._options = options
         self._media: MediaFormat | None = None  # the leg's format, once accepted
-        self._held: deque[bytes] = deque()  # caller audio until the agent is ready
-        self._held_bytes = 0
+        self._held: Backlog | None = None  # caller audio, from the offer until the agent is ready
         self._uplink: Transcoder | None = None
         self._uplink_is_identity = False
         self._downlink: Transcoder | None = None
@@ -239,8 +237,18 @@ class Call:
 
     def current_stats(self) -> CallStats:
         """The counters as they stand now; ``stats`` itself is complete only at the end."""
-        self._collect_stats()
-        return self.stats
+        stats, conversation, playout = self.stats, self.conversation, self._playout
+        stats.caller_frames += self.leg.relayed
+        self.leg.relayed = 0
+        stats.stale_audio_bytes = conversation.stale_audio_bytes
+        stats.unknown_messages = sum(conversation.unknown_types.values())
+        stats.malformed_messages = conversation.malformed
+        stats.upload_dropped_bytes = conversation.dropped_audio_bytes
+        if playout is not None and self._media is not None:
+            stats.agent_dropped_ms = self._media.duration_ms(playout.dropped_bytes)
+            stats.agent_flushed_ms = self._media.duration_ms(playout.flushed_bytes)
+            stats.heard_ms, stats.gaps = playout.confirmed_ms, playout.gaps
+        return stats
 
     def drain(self) -> list[Effect]:
         """Take what the driver has to do besides writing, in order."""
@@ -264,15 +272,8 @@ class Call:
 
     def _hold(self, payload: bytes) -> None:
         """Keep caller audio until the agent is ready, the oldest going first when it takes too long."""
-        if self._media is None or self.state is State.ENDED:
-            return
-        self._held.append(payload)
-        self._held_bytes += len(payload)
-        limit_bytes = self._media.size_bytes(self._options.caller_buffer_ms)
-        while self._held_bytes > limit_bytes:
-            size = len(self._held.popleft())
-            self._held_bytes -= size
-            self.stats.caller_dropped_ms += self._media.duration_ms(size)
+        if self._held is not None and self._media is not None:
+            self.stats.caller_dropped_ms += self._media.duration_ms(self._held.push(payload))
 
     # --- agent audio to the caller ---
 
@@ -324,6 +325,7 @@ class Call:
                 self._move(Input.OFFERED, now)
                 self.info, self._media = info, media_choices[0]
                 self._frame_bytes = self._media.size_bytes(FRAME_MS)
+                self._held = Backlog(self._media.size_bytes(self._options.caller_buffer_ms))
                 self._effects.append(AskAdmission(info))
             case events.Dtmf():
                 self.stats.dtmf += 1
@@ -388,8 +390,8 @@ class Call:
         )
         self._uplink, self._uplink_is_identity = uplink, uplink.is_identity
         self._effects.append(Note("agent_ready", _conversion(uplink, self._downlink)))
-        held, self._held = self._held, deque()
-        for payload in held:
+        held, self._held = self._held, None
+        for payload in held.take() if held is not None else ():
             self.conversation.send_audio(uplink.process(payload))
         self._sync_relay()
 
@@ -418,25 +420,11 @@ class Call:
             return
         self._move(step, now)
         self._drain_deadline = math.inf
-        self._held.clear()
+        self._held = None
         self.conversation.finish()
         self.leg.send(events.Reject(reason) if step is Input.REFUSED else events.Hangup(reason), now)
-        self._collect_stats()
+        self.current_stats()
         self._effects.append(Finished(reason, detail))
-
-    def _collect_stats(self) -> None:
-        stats, conversation = self.stats, self.conversation
-        stats.caller_frames += self.leg.relayed
-        self.leg.relayed = 0
-        stats.stale_audio_bytes = conversation.stale_audio_bytes
-        stats.unknown_messages = sum(conversation.unknown_types.values())
-        stats.malformed_messages = conversation.malformed
-        stats.upload_dropped_bytes = conversation.dropped_audio_bytes
-        if self._playout is not None and self._media is not None:
-            stats.agent_dropped_ms = self._media.duration_ms(self._playout.dropped_bytes)
-            stats.agent_flushed_ms = self._media.duration_ms(self._playout.flushed_bytes)
-            stats.heard_ms = self._playout.confirmed_ms
-            stats.gaps = self._playout.gaps
 
     def _move(self, step: Input, now: float) -> State:
         state = advance(self.state, step)

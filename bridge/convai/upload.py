@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from functools import lru_cache
 
+from bridge.media.backlog import Backlog
 from bridge.media.format import MediaFormat
 
 MAX_MESSAGE_MS = 250
@@ -29,9 +29,7 @@ class Uploader:
     """Collects caller audio into messages of at least ``chunk_ms`` and gives them out when the socket can take them."""
 
     __slots__ = (
-        "_backlog_bytes",
         "_held",
-        "_held_bytes",
         "_media",
         "_partial",
         "_whole",
@@ -48,10 +46,8 @@ class Uploader:
         """Least audio in one message."""
         self.max_bytes = media.size_bytes(MAX_MESSAGE_MS)
         """Most audio in one message."""
-        self._backlog_bytes = media.size_bytes(BACKLOG_MS)
         self._partial = bytearray()
-        self._held: deque[bytes] = deque()
-        self._held_bytes = 0
+        self._held = Backlog(media.size_bytes(BACKLOG_MS))
         self._writable = True  # the driver's transport says so
         self._whole = _sizes(self.chunk_bytes, self.max_bytes)
         self.direct_sizes = self._whole
@@ -78,10 +74,7 @@ class Uploader:
         """The socket takes more again: everything that was held."""
         self._writable = True
         self.direct_sizes = NO_SIZES if self._partial else self._whole
-        held = list(self._held)
-        self._held.clear()
-        self._held_bytes = 0
-        return held
+        return self._held.take()
 
     def _cut(self, least_bytes: int) -> list[bytes]:
         pieces = []
@@ -92,13 +85,5 @@ class Uploader:
         if self._writable:
             return pieces
         for piece in pieces:
-            self._hold(piece)
+            self.dropped_bytes += self._held.push(piece)
         return []
-
-    def _hold(self, piece: bytes) -> None:
-        self._held.append(piece)
-        self._held_bytes += len(piece)
-        while self._held_bytes > self._backlog_bytes:
-            oldest = self._held.popleft()
-            self._held_bytes -= len(oldest)
-            self.dropped_bytes += len(oldest)
