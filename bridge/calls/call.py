@@ -194,10 +194,12 @@ class Call:
         if not self._downlink_is_identity:
             payload = downlink.process(payload)
         if self._carrier_writable and playout.pass_through(payload, now):
+            self.stats.agent_frames += len(payload) // self._frame_bytes
             relayed = self.leg.audio_message(payload)
             if relayed is not None:
-                self.stats.agent_frames += len(payload) // self._frame_bytes
                 return relayed
+            self.leg.send(events.Play(payload), now)
+            return ""
         playout.write(payload, now)
         self._release(now)
         return ""

@@ -581,6 +581,24 @@ def test_what_other_carriers_tell() -> None:
     assert line.notes() == [Note("Resumed"), Note("TransferResult")]
 
 
+def test_a_carrier_without_a_short_cut_gets_agent_audio_once_and_on_time() -> None:
+    leg = FakeLeg()
+    line = Line(leg=leg, spec=FAKE_SPEC)
+    leg.coming = [offer()]
+    line.activate()
+    first, second = b"\x01" * 1600, b"\x02" * 1600
+    line.agent(convai.audio(first), convai.audio(second))
+    assert [command for command in leg.commands if isinstance(command, events.Play)] == [
+        events.Play(first),
+        events.Play(second),
+    ]
+    assert line.call.stats.agent_frames == 20
+    line.agent(convai.audio(b"\x03" * 800))  # 400 ms are with the carrier: this waits
+    assert leg.commands[-1] == events.Play(second)
+    line.run(0.11)
+    assert leg.commands[-1] == events.Play(b"\x03" * 800)
+
+
 def test_audio_counts_however_it_comes() -> None:
     leg = FakeLeg()
     line = Line(leg=leg, spec=FAKE_SPEC)

@@ -574,3 +574,7 @@ def test_nothing_that_a_server_sends_raises_and_the_end_comes_once(inputs: list[
     out = conversation.drain()
     assert CLOSE not in out[:-1]
     assert_over(conversation)
+
+
+def test_the_short_cut_leaves_binary_to_receive() -> None:
+    assert ready().read_audio(convai.audio(b"\x01" * 160).encode(), NOW) is None

@@ -181,6 +181,16 @@ def test_caller_audio_comes_accepted_or_not(prepare: Any) -> None:
     assert leg.receive(twilio.media(b"\x00", 12345), NOW) == [Audio(b"\x00", 98760)]
 
 
+def test_a_text_that_is_none_is_a_broken_message() -> None:
+    assert live().connection_lost(1007, NOW) == [Ended(outcome.BAD_MESSAGE, "a text message that is not UTF-8")]
+
+
+def test_rates_that_are_no_whole_kilohertz_are_refused() -> None:
+    leg = new()
+    [ended] = leg.receive(twilio.start({}, {"encoding": "audio/l16", "sampleRate": 22050, "channels": 1}), NOW)
+    assert ended == Ended(outcome.UNSUPPORTED_MEDIA, "start.mediaFormat: pcm_22050; rates are whole kilohertz")
+
+
 def test_a_timestamp_that_is_no_number_ends_no_call() -> None:
     leg = live()
     message = twilio.media(FRAME).replace('"timestamp": "0"', '"timestamp": "soon"')
