@@ -109,7 +109,8 @@ class Settings(BaseModel):
     bridge_port: int = Field(default=8080, ge=1, le=65535, description="Port for HTTP and WebSockets alike.")
     bridge_api_key: SecretStr | None = Field(
         default=None,
-        description="Key that clients of the bridge's own interface must present. Unset: that interface is closed.",
+        description="Key that `/metrics` and the status page ask for, as `X-API-Key` or Bearer token. Unset: both are "
+        "open; they hold counts and the bridge's own addresses only.",
     )
     bridge_auth: Annotated[Literal["on", "off"], BeforeValidator(_lower)] = Field(
         default="on",
