@@ -27,8 +27,12 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     called: str = ""
     token: str = ""
     """One-time token from the answer webhook, if the carrier carried one."""
+    agent_id: str = ""
+    """Agent that the carrier's address names (Genesys: the Connector ID); empty = the routing decides."""
+    direction: str = "inbound"
+    """``inbound`` or ``outbound``."""
     parameters: dict[str, str] = {}
-    """Custom parameters the operator put into the carrier's set-up (without ours)."""
+    """Custom parameters the operator put into the carrier's set-up (without ours); variables for the agent."""
 
 
 # --- events: leg -> call ---------------------------------------------------------------------------------
@@ -103,6 +107,8 @@ class Reject(msgspec.Struct, frozen=True):
     """Do not take the offered call."""
 
     reason: EndReason
+    detail: str = ""
+    """For carriers that hand a text to the operator's flow; never holds numbers or secrets."""
 
 
 class Play(msgspec.Struct, frozen=True, gc=False):
@@ -137,6 +143,10 @@ class Hangup(msgspec.Struct, frozen=True):
     """End the leg from our side."""
 
     reason: EndReason
+    detail: str = ""
+    """For carriers that hand a text to the operator's flow; never holds numbers or secrets."""
+    outputs: dict[str, str] = {}
+    """The conversation's results, for carriers that take them (``CarrierSpec.takes_results``)."""
 
 
 Command = Accept | Reject | Play | Mark | Flush | SendDtmf | Transfer | Hangup

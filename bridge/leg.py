@@ -12,7 +12,7 @@ its events, and writes what it drains, always in one synchronous step:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridge.events import Command, Event
@@ -93,16 +93,6 @@ class Leg(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LegOptions:
-    """The operator's settings that a leg needs, in seconds on the leg's clock."""
-
-    start_timeout_s: float
-    """How long a fresh socket may take to offer its call."""
-    silence_timeout_s: float
-    """How long a carrier may send nothing at all before the leg counts as dead."""
-
-
-@dataclass(frozen=True, slots=True)
 class UpgradeRequest:
     """The HTTP request that wants to become a media socket, as far as verifiers need it."""
 
@@ -110,6 +100,20 @@ class UpgradeRequest:
     """Path and query exactly as on the request line (percent-encoding untouched)."""
     headers: Mapping[str, str]
     """Case-insensitive mapping, or with lower-case keys."""
+    path_values: Mapping[str, str] = field(default_factory=dict)
+    """What stands in the places that ``CarrierSpec.media_paths`` names, e.g. ``agent_id``; percent-decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegOptions:
+    """The operator's settings that a leg needs, in seconds on the leg's clock."""
+
+    start_timeout_s: float
+    """How long a fresh socket may take to offer its call."""
+    silence_timeout_s: float
+    """How long a carrier may send nothing at all before the leg counts as dead."""
+    carrier: Mapping[str, str] = field(default_factory=dict)
+    """The carrier's own settings by name in lower case, e.g. ``genesys_when_full``; absent = its default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +134,11 @@ class CarrierSpec:
 
     name: str
     """Name in routes, metrics and logs."""
-    media_path: str
-    """Path of the media WebSocket, e.g. ``/twilio/media``."""
-    new_leg: Callable[[LegOptions, float], Leg]
-    """Make a leg for a socket that was opened at this time."""
+    media_paths: tuple[str, ...]
+    """Paths of the media WebSocket, e.g. ``/twilio/media``; a last segment in braces takes any one segment:
+    ``/genesys/{agent_id}``. The first is the one to show to people."""
+    new_leg: Callable[[LegOptions, UpgradeRequest, float], Leg]
+    """Make a leg for a socket that was opened with this (verified) request at this time."""
     authenticate_upgrade: Callable[[UpgradeRequest, AuthContext], str]
     """Verify the upgrade request: empty text = let in, otherwise why not (for the log, not for the peer)."""
     needs_token: bool
@@ -145,3 +150,5 @@ class CarrierSpec:
     """How much audio goes into one message when there is plenty: fewer messages against a coarser lead."""
     max_message_bytes: int
     """Largest message we accept from this carrier."""
+    takes_results: bool = False
+    """Whether the carrier takes the conversation's results (``Hangup.outputs``), so that they are worth a wait."""

@@ -63,6 +63,9 @@ MAX_DURATION = _define(
     "The agent's longest conversation was reached; raise it in the agent's settings if too short.",
 )
 
+PROBE = _define(_OK, "probe", "Nothing to do: the carrier tried the connection; no call took place.")
+DIVERTED = _define(_OK, "diverted", "All slots were taken and the route's overflow number took the call.")
+
 BAD_MESSAGE = _define(
     _CLIENT,
     "bad_message",
@@ -90,11 +93,52 @@ UNSUPPORTED_MEDIA = _define(
     "The carrier offered no audio format that the bridge speaks; the log line names it.",
 )
 
+BAD_VARIABLES = _define(
+    _CLIENT,
+    "bad_variables",
+    "The carrier's side passed variables that the agent cannot take; the log line names them.",
+)
+RATE_LIMITED = _define(
+    _CLIENT,
+    "rate_limited",
+    "One source placed calls faster than CALLS_PER_SECOND_PER_SOURCE; raise it if these are genuine.",
+)
+
 DRAINING = _define(_SERVER, "draining", "The bridge is shutting down; the carrier was told to go elsewhere.")
 CAPACITY = _define(
     _SERVER,
     "capacity",
     "All call slots are taken; raise BRIDGE_MAX_CALLS or WORKSPACE_CONCURRENCY, or add an instance.",
+)
+AGENT_CAPACITY = _define(
+    _SERVER,
+    "agent_capacity",
+    "The agent's own concurrency limit is reached; raise it in its route or in AGENT_CONCURRENCY, or allow burst.",
+)
+AGENT_DAILY_LIMIT = _define(
+    _SERVER,
+    "agent_daily_limit",
+    "The agent had all the calls it may have today; raise its daily limit, or wait for midnight in TIMEZONE.",
+)
+QUEUE_TIMEOUT = _define(
+    _SERVER,
+    "queue_timeout",
+    "No slot came free within OVERFLOW_QUEUE_S; raise the limits, or divert calls instead.",
+)
+LIMITS_UNKNOWN = _define(
+    _SERVER,
+    "limits_unknown",
+    "Redis does not answer and LIMITS_WHEN_REDIS_DOWN is fail_closed; bring Redis back, or set it to fail_open.",
+)
+INSTANCE_LOST = _define(
+    _SERVER,
+    "instance_lost",
+    "The process that carried the call died without a word; look at its log, its memory and who killed it.",
+)
+PERSONALIZATION_FAILED = _define(
+    _UPSTREAM,
+    "personalization_failed",
+    "The personalization webhook failed and PERSONALIZATION_ON_FAILURE is fallback; the log line has the cause.",
 )
 BUG = _define(_SERVER, "bug", "The bridge failed on its own; please report the traceback in the log.")
 

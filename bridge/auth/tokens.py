@@ -17,6 +17,8 @@ import hmac
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+import msgspec
+
 from bridge.errors import LocalError
 
 _TOMBSTONE_TTLS = 2
@@ -24,16 +26,24 @@ _TOMBSTONE_TTLS = 2
 "expired" and "used" from "never issued"."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallClaims:
-    """What the answer webhook knew of the call; it comes from a verified request, unlike the media socket."""
+class CallClaims(msgspec.Struct, frozen=True, kw_only=True):
+    """What the answer webhook knew and decided; it comes from a verified request, unlike the media socket.
+
+    A struct that survives JSON, because with several processes the webhook and the socket meet different ones.
+    """
 
     caller: str
     """Caller's number as the carrier wrote it."""
     called: str
     """Called number as the carrier wrote it."""
     direction: str
-    """The carrier's word for the direction, e.g. ``inbound``."""
+    """``inbound`` or ``outbound``."""
+    call_id: str = ""
+    """Our own id of the call, under which the webhook may have taken a slot; empty = none yet."""
+    agent_id: str = ""
+    """Agent that the webhook chose; empty = the routing decides once the call is offered."""
+    parameters: dict[str, str] = {}
+    """What the webhook learnt besides (SIP headers, forwarded-from): variables for the agent."""
 
 
 class TokenProblem(enum.Enum):

@@ -5,8 +5,37 @@ Adding a carrier: one file with a leg and its ``SPEC``, one test file, one line 
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from bridge.leg import CarrierSpec
 from bridge.providers import twilio
 
 REGISTRY: dict[str, CarrierSpec] = {spec.name: spec for spec in (twilio.SPEC,)}
 """Every carrier by name. Routes, metrics, docs and the conformance tests walk this table."""
+
+
+def find_carrier(raw_path: str) -> tuple[CarrierSpec, dict[str, str]] | None:
+    """The carrier whose media socket has this path (query allowed, untouched), and what stands in its places.
+
+    A doubled or trailing slash is tolerated: carriers put addresses together from a base and an id. A place takes
+    one whole segment, and never an empty one.
+    """
+    segments = [segment for segment in raw_path.partition("?")[0].split("/") if segment]
+    for spec in REGISTRY.values():
+        for template in spec.media_paths:
+            values = _match(template.strip("/").split("/"), segments)
+            if values is not None:
+                return spec, values
+    return None
+
+
+def _match(template: list[str], segments: list[str]) -> dict[str, str] | None:
+    if len(template) != len(segments):
+        return None
+    values: dict[str, str] = {}
+    for pattern, segment in zip(template, segments, strict=True):
+        if pattern.startswith("{"):
+            values[pattern.strip("{}")] = unquote(segment)
+        elif pattern != segment:
+            return None
+    return values

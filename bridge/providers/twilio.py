@@ -98,7 +98,7 @@ class TwilioLeg:
         "unknown_events",
     )
 
-    def __init__(self, options: LegOptions, now: float) -> None:
+    def __init__(self, options: LegOptions, request: UpgradeRequest, now: float) -> None:
         self._options = options
         self._opened_s = now
         self.state = State.WAITING
@@ -360,7 +360,7 @@ def authenticate_upgrade(request: UpgradeRequest, context: AuthContext) -> str:
 
 SPEC = CarrierSpec(
     name=NAME,
-    media_path="/twilio/media",
+    media_paths=("/twilio/media",),
     new_leg=TwilioLeg,
     authenticate_upgrade=authenticate_upgrade,
     needs_token=True,

@@ -21,7 +21,7 @@ from bridge import outcome
 from bridge.config import Settings
 from bridge.errors import ConfigError
 from bridge.leg import CarrierSpec, UpgradeRequest
-from bridge.providers import REGISTRY
+from bridge.providers import REGISTRY, find_carrier
 from bridge.server.app import create_app
 from bridge.server.convai_client import AgentClient
 from bridge.server.http_client import new_client
@@ -35,37 +35,38 @@ LAST_WORDS_S = 0.5
 OnReady = Callable[[Bridge, "BridgeServer"], None]
 """Called once the port is open."""
 
-_BY_PATH: dict[str, CarrierSpec] = {spec.media_path: spec for spec in REGISTRY.values()}
-
 
 def decide_upgrade(bridge: Bridge, request: WSUpgradeRequest) -> WSListener | Refusal:
     """Whether a WebSocket upgrade becomes a call's media socket."""
     raw_path = request.path.decode("latin-1")
-    spec = _BY_PATH.get(raw_path.partition("?")[0].rstrip("/"))
-    if spec is None:
+    found = find_carrier(raw_path)
+    if found is None:
         return Refusal(404, "no media socket at this path")
+    spec, values = found
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    arrival = UpgradeRequest(raw_path, headers, values)
     if bridge.settings.bridge_auth == "on":
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        problem = spec.authenticate_upgrade(UpgradeRequest(raw_path, headers), bridge.auth_context())
+        problem = spec.authenticate_upgrade(arrival, bridge.auth_context())
         if problem:
             bridge.metrics.refused.labels(f"{spec.name}_media").inc()
             bridge.log.warning("request_refused", entrance=f"{spec.name}_media", detail=problem)
             return Refusal(403, "forbidden")
     if bridge.admission.draining:
         return Refusal(503, "shutting down")
-    return MediaSocket(_Arrival(bridge, spec), spec.max_message_bytes)
+    return MediaSocket(_Arrival(bridge, spec, arrival), spec.max_message_bytes)
 
 
 class _Arrival(Nobody):
     """Owns a socket until its handshake is done: picows may still refuse it, and then no session may be left."""
 
-    def __init__(self, bridge: Bridge, spec: CarrierSpec) -> None:
+    def __init__(self, bridge: Bridge, spec: CarrierSpec, request: UpgradeRequest) -> None:
         self._bridge = bridge
         self._spec = spec
+        self._request = request
 
     def on_open(self, socket: MediaSocket) -> None:
         """See ``SocketOwner``."""
-        socket.hand_over(self._bridge.new_session(self._spec))
+        socket.hand_over(self._bridge.new_session(self._spec, self._request))
 
 
 class BridgeServer(uvicorn.Server):

@@ -15,7 +15,7 @@ from bridge.auth.tokens import CallClaims, TokenBook, TokenProblem
 from bridge.calls.admission import Limits
 from bridge.config import Settings
 from bridge.events import CallInfo
-from bridge.leg import AuthContext, CarrierSpec
+from bridge.leg import AuthContext, CarrierSpec, UpgradeRequest
 from bridge.outcome import EndReason
 from bridge.server.admission_memory import MemoryAdmission
 from bridge.server.convai_client import AgentClient
@@ -75,9 +75,9 @@ class Bridge:
         settings = self.settings
         return AuthContext(settings.public_base_url, settings.carrier_secrets, time.time())
 
-    def new_session(self, spec: CarrierSpec) -> Session:
+    def new_session(self, spec: CarrierSpec, request: UpgradeRequest) -> Session:
         """A session for a carrier socket that was let in."""
-        session = Session(self, spec, secrets.token_hex(8))
+        session = Session(self, spec, request, secrets.token_hex(8))
         self.sessions[session.call_id] = session
         self._idle.clear()
         return session

@@ -20,7 +20,7 @@ from bridge.calls.state import State
 from bridge.convai.messages import InitiationData
 from bridge.convai.protocol import Conversation, ConversationOptions
 from bridge.events import CallInfo
-from bridge.leg import CarrierSpec, CloseSocket, HttpRequest, LegOptions, Outgoing
+from bridge.leg import CarrierSpec, CloseSocket, HttpRequest, LegOptions, Outgoing, UpgradeRequest
 from bridge.outcome import EndReason
 from bridge.server.convai_client import AgentConnectError
 from bridge.server.logs import get_logger
@@ -83,7 +83,7 @@ class Session:
         "started_s",
     )
 
-    def __init__(self, bridge: Bridge, spec: CarrierSpec, call_id: str) -> None:
+    def __init__(self, bridge: Bridge, spec: CarrierSpec, request: UpgradeRequest, call_id: str) -> None:
         settings = bridge.settings
         now = monotonic()
         self._bridge = bridge
@@ -94,7 +94,7 @@ class Session:
         self.started_s = now
         self._log: Any = get_logger(call_id=call_id, provider=spec.name)
         self._loop = asyncio.get_running_loop()
-        leg = spec.new_leg(LegOptions(settings.start_timeout_s, settings.carrier_silence_s), now)
+        leg = spec.new_leg(LegOptions(settings.start_timeout_s, settings.carrier_silence_s), request, now)
         conversation = Conversation(
             ConversationOptions(settings.upload_chunk_ms, settings.agent_ready_timeout_s, settings.agent_silence_s)
         )

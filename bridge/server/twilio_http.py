@@ -85,11 +85,13 @@ class TwilioWebhooks:
             bridge.log.warning("call_refused", provider=twilio.NAME, call_sid=call_sid, reason=str(refusal))
             return _xml(twilio_twiml.reject_busy())
         caller, called = form.get("From", ""), form.get("To", "")
-        token = bridge.call_token(call_sid, CallClaims(caller, called, form.get("Direction", "inbound")))
+        token = bridge.call_token(
+            call_sid, CallClaims(caller=caller, called=called, direction=form.get("Direction", "inbound"))
+        )
         settings = bridge.settings
         return _xml(
             twilio_twiml.connect_stream(
-                settings.public_ws_url + twilio.SPEC.media_path,
+                settings.public_ws_url + twilio.SPEC.media_paths[0],
                 {twilio.PARAM_TOKEN: token, twilio.PARAM_CALLER: caller, twilio.PARAM_CALLED: called},
                 settings.public_base_url + "/twilio/fallback",
             )

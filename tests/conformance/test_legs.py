@@ -18,7 +18,7 @@ from bridge.errors import LocalError
 from bridge.events import Accept, Audio, Command, Ended, Event, Flush, Hangup, Mark, Offered, Play, Reject
 from bridge.leg import CarrierSpec, CloseSocket, HttpRequest, Leg
 from bridge.media.format import FRAME_MS, MediaFormat
-from bridge.providers import REGISTRY
+from bridge.providers import REGISTRY, find_carrier
 from tests.kit.clock import FakeClock
 from tests.kit.legs import DIALECTS, OPTIONS, Dialect
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.parametrize("name", REGISTRY)
 
 
 def new(name: str) -> tuple[Leg, CarrierSpec, Dialect]:
-    return REGISTRY[name].new_leg(OPTIONS, NOW), REGISTRY[name], DIALECTS[name]
+    return REGISTRY[name].new_leg(OPTIONS, DIALECTS[name].request, NOW), REGISTRY[name], DIALECTS[name]
 
 
 def offered(name: str) -> tuple[Leg, Offered]:
@@ -66,7 +66,10 @@ def assert_over(name: str, leg: Leg) -> None:
 def test_the_card_makes_sense(name: str) -> None:
     _, spec, _ = new(name)
     assert spec.name == name
-    assert spec.media_path == f"/{name}/media"
+    found = find_carrier(DIALECTS[name].request.raw_path)
+    assert found is not None
+    assert found[0] is spec
+    assert all(path.startswith("/") for path in spec.media_paths)
     assert spec.chunk_ms % FRAME_MS == 0
     assert 0 < spec.chunk_ms <= spec.lead_ms, "a chunk that exceeds the lead would never go out"
     assert 0 < spec.max_message_bytes <= 1 << 20
@@ -214,7 +217,7 @@ class _Table:
     """One leg, and the rules of its contract checked after every step."""
 
     def __init__(self, name: str) -> None:
-        self.leg = REGISTRY[name].new_leg(OPTIONS, NOW)
+        self.leg = REGISTRY[name].new_leg(OPTIONS, DIALECTS[name].request, NOW)
         self.now = NOW
         self.ended = False
         self.ends = 0

@@ -12,6 +12,7 @@ from bridge.outcome import EndReason
 from bridge.providers.twilio import SPEC
 from tests.kit import convai, twilio
 from tests.kit.clock import FakeClock
+from tests.kit.legs import REQUEST
 
 LEG_OPTIONS = LegOptions(start_timeout_s=5.0, silence_timeout_s=60.0)
 OPTIONS = CallOptions(caller_buffer_ms=1000, playout_queue_ms=60_000)
@@ -36,7 +37,7 @@ class Line:
         self.conversation = Conversation(
             ConversationOptions(upload_chunk_ms=upload_chunk_ms, ready_timeout_s=10.0, silence_timeout_s=30.0)
         )
-        self.leg = leg if leg is not None else spec.new_leg(LEG_OPTIONS, self.clock.now)
+        self.leg = leg if leg is not None else spec.new_leg(LEG_OPTIONS, REQUEST, self.clock.now)
         self.call = Call(self.leg, spec, options, self.conversation)
         self.to_carrier: list[Outgoing] = []
         self.to_agent: list[str | CloseSocket] = []

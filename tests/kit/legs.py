@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bridge.events import Audio, CallInfo, Command, Ended, Event, Hangup, Offered
-from bridge.leg import CarrierSpec, LegOptions, Outgoing
+from bridge.leg import CarrierSpec, LegOptions, Outgoing, UpgradeRequest
 from bridge.media.format import ULAW_8K, MediaFormat
 from tests.kit import twilio
 
 OPTIONS = LegOptions(start_timeout_s=5.0, silence_timeout_s=30.0)
+
+REQUEST = UpgradeRequest("/fake/media", {})
+"""The upgrade of a leg to which it does not matter."""
 
 
 @dataclass
@@ -62,8 +65,8 @@ class FakeLeg:
 
 FAKE_SPEC = CarrierSpec(
     name="fake",
-    media_path="/fake/media",
-    new_leg=lambda options, now: FakeLeg(),
+    media_paths=("/fake/media",),
+    new_leg=lambda options, request, now: FakeLeg(),
     authenticate_upgrade=lambda request, context: "",
     needs_token=False,
     lead_ms=400,
@@ -86,6 +89,8 @@ def caller_audio(payload: bytes) -> Audio:
 class Dialect:
     """How one carrier says the few things that every carrier says: what the conformance suite needs of it."""
 
+    request: UpgradeRequest
+    """The upgrade that opens the socket; its path is one of the carrier's."""
     opening: tuple[str | bytes, ...]
     """The messages up to and including the offer; the last one makes it."""
     audio: Callable[[bytes], str | bytes]
@@ -98,6 +103,7 @@ class Dialect:
 
 DIALECTS: dict[str, Dialect] = {
     "twilio": Dialect(
+        request=UpgradeRequest("/twilio/media", {}),
         opening=(twilio.CONNECTED, twilio.start({"token": "t1"})),
         audio=lambda payload: twilio.media(payload, 20),
         ends=(twilio.STOP,),

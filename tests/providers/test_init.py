@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from bridge.providers import REGISTRY, twilio
+import dataclasses
+
+import pytest
+
+from bridge.providers import REGISTRY, find_carrier, twilio
 
 
 def test_every_carrier_is_listed_under_its_own_name() -> None:
@@ -12,5 +16,30 @@ def test_every_carrier_is_listed_under_its_own_name() -> None:
 
 
 def test_no_two_carriers_share_a_path() -> None:
-    paths = [spec.media_path for spec in REGISTRY.values()]
+    paths = [path for spec in REGISTRY.values() for path in spec.media_paths]
     assert len(set(paths)) == len(paths)
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "found"),
+    [
+        ("/twilio/media", {}),
+        ("/twilio/media/", {}),
+        ("//twilio//media?x=1", {}),
+        ("/twilio", None),
+        ("/twilio/media/more", None),
+        ("/", None),
+        ("", None),
+    ],
+)
+def test_a_path_finds_its_carrier(raw_path: str, found: dict[str, str] | None) -> None:
+    assert find_carrier(raw_path) == (None if found is None else (twilio.SPEC, found))
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "agent_id"), [("/line/agent_1", "agent_1"), ("/line/a%2Fb?c", "a/b"), ("/line/", None)]
+)
+def test_a_place_takes_one_segment(raw_path: str, agent_id: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = dataclasses.replace(twilio.SPEC, media_paths=("/line/{agent_id}",))
+    monkeypatch.setitem(REGISTRY, "twilio", spec)
+    assert find_carrier(raw_path) == (None if agent_id is None else (spec, {"agent_id": agent_id}))

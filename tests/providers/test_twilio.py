@@ -34,6 +34,7 @@ from bridge.media.format import ALAW_8K, PCM_8K, PCM_16K, ULAW_8K, MediaFormat
 from bridge.outcome import EndReason
 from bridge.providers.twilio import SPEC, State, TwilioLeg, authenticate_upgrade
 from tests.kit import twilio
+from tests.kit.legs import REQUEST
 
 NOW = 100.0
 OPTIONS = LegOptions(start_timeout_s=5.0, silence_timeout_s=60.0)
@@ -41,7 +42,7 @@ FRAME = b"\x7f" * 160
 
 
 def new() -> TwilioLeg:
-    return TwilioLeg(OPTIONS, NOW)
+    return TwilioLeg(OPTIONS, REQUEST, NOW)
 
 
 def offered(media_format: dict[str, object] | None = None) -> TwilioLeg:
@@ -448,5 +449,5 @@ def test_any_other_upgrade_is_not(signature: str | None, secrets: dict[str, tupl
 
 
 def test_the_card() -> None:
-    assert (SPEC.name, SPEC.media_path, SPEC.needs_token) == ("twilio", "/twilio/media", True)
-    assert SPEC.new_leg(OPTIONS, NOW).next_timer() == NOW + 5.0
+    assert (SPEC.name, SPEC.media_paths, SPEC.needs_token) == ("twilio", ("/twilio/media",), True)
+    assert SPEC.new_leg(OPTIONS, REQUEST, NOW).next_timer() == NOW + 5.0

@@ -35,6 +35,7 @@ from bridge.events import (
 from bridge.leg import CloseSocket, LegOptions
 from bridge.outcome import CATALOGUE
 from bridge.providers.twilio import State, TwilioLeg
+from tests.kit.legs import REQUEST
 
 TRANSCRIPTS = sorted((Path(__file__).parents[1] / "vectors" / "twilio").glob("*.jsonl"))
 OPTIONS = LegOptions(start_timeout_s=5.0, silence_timeout_s=60.0)
@@ -104,7 +105,7 @@ def send(leg: TwilioLeg, line: Any, now: float) -> None:
 @pytest.mark.parametrize("write", [compact, turned_round, with_news])
 def test_a_transcript(path: Path, write: Callable[[Any], str]) -> None:
     now = 100.0
-    leg = TwilioLeg(OPTIONS, now)
+    leg = TwilioLeg(OPTIONS, REQUEST, now)
     out: list[object] = []
     for number, line in enumerate(map(json.loads, path.read_text("utf-8").splitlines()), start=1):
         now += FRAME_S
@@ -135,7 +136,7 @@ def test_a_transcript_cut_short_in_any_message_ends_the_stream(path: Path) -> No
     for number, message in enumerate(received):
         text = compact(message)
         for size in {0, 1, len(text) // 2, len(text) - 1}:
-            leg = TwilioLeg(OPTIONS, 100.0)
+            leg = TwilioLeg(OPTIONS, REQUEST, 100.0)
             for earlier in received[:number]:
                 leg.receive(compact(earlier), 100.0)
             (ended,) = leg.receive(text[:size], 100.0)
@@ -156,6 +157,6 @@ def test_there_are_transcripts() -> None:
 
 
 def test_nothing_of_a_transcript_may_be_sent_before_the_offer_was_taken() -> None:
-    leg = TwilioLeg(OPTIONS, 100.0)
+    leg = TwilioLeg(OPTIONS, REQUEST, 100.0)
     with pytest.raises(LocalError, match="^Flush in state waiting; Accept comes first$"):
         leg.send(Flush(), 100.0)

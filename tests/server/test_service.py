@@ -13,9 +13,10 @@ from bridge.providers.twilio import SPEC
 from bridge.server import service
 from bridge.server.session import Session
 from tests.kit import twilio
+from tests.kit.legs import REQUEST
 from tests.kit.offline import offline_bridge
 
-CLAIMS = CallClaims("+15550100", "+15550199", "inbound")
+CLAIMS = CallClaims(caller="+15550100", called="+15550199", direction="inbound")
 
 
 def info(token: str, call_sid: str = "CA1") -> CallInfo:
@@ -35,35 +36,35 @@ class Watcher:
 
 async def test_a_call_is_let_in_once_by_its_token() -> None:
     bridge = offline_bridge()
-    session = bridge.new_session(SPEC)
+    session = bridge.new_session(SPEC, REQUEST)
     token = bridge.call_token("CA1", CLAIMS)
     assert bridge.call_token("CA1", CLAIMS) == token
     assert bridge.admit(session, info(token), SPEC) is None
     assert bridge.admission.active == 1
     assert bridge.call_token("CA1", CLAIMS) != token, "a used token is no token"
-    other = bridge.new_session(SPEC)
+    other = bridge.new_session(SPEC, REQUEST)
     assert bridge.admit(other, info(token), SPEC) == (outcome.BAD_TOKEN, "token used before")
     assert bridge.admission.active == 1
 
 
 async def test_a_wrong_token_takes_no_slot() -> None:
     bridge = offline_bridge()
-    session = bridge.new_session(SPEC)
+    session = bridge.new_session(SPEC, REQUEST)
     assert bridge.admit(session, info(""), SPEC) == (outcome.BAD_TOKEN, "no token")
     assert bridge.admission.active == 0
 
 
 async def test_without_authentication_no_token_is_asked_for() -> None:
     bridge = offline_bridge(BRIDGE_AUTH="off", BRIDGE_MAX_CALLS="1")
-    assert bridge.admit(bridge.new_session(SPEC), info(""), SPEC) is None
-    assert bridge.admit(bridge.new_session(SPEC), info(""), SPEC) == (outcome.CAPACITY, "1 calls in progress")
+    assert bridge.admit(bridge.new_session(SPEC, REQUEST), info(""), SPEC) is None
+    assert bridge.admit(bridge.new_session(SPEC, REQUEST), info(""), SPEC) == (outcome.CAPACITY, "1 calls in progress")
 
 
 async def test_the_end_of_a_call_gives_everything_back_once() -> None:
     bridge = offline_bridge(BRIDGE_AUTH="off")
     watcher = Watcher()
     bridge.observer = watcher
-    session = bridge.new_session(SPEC)
+    session = bridge.new_session(SPEC, REQUEST)
     session.call.carrier_message(twilio.start(), 0.0)
     bridge.admit(session, info(""), SPEC)
     waiting = asyncio.create_task(bridge.wait_idle())
@@ -81,7 +82,7 @@ async def test_the_end_of_a_call_gives_everything_back_once() -> None:
 
 async def test_idle_only_when_the_last_call_is_gone() -> None:
     bridge = offline_bridge()
-    first, second = bridge.new_session(SPEC), bridge.new_session(SPEC)
+    first, second = bridge.new_session(SPEC, REQUEST), bridge.new_session(SPEC, REQUEST)
     assert first.call_id != second.call_id
     bridge.call_over(first, outcome.NO_START)
     waiting = asyncio.create_task(bridge.wait_idle())
@@ -95,7 +96,7 @@ async def test_only_so_many_ends_are_remembered(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(service, "REMEMBERED_ENDS", 2)
     bridge = offline_bridge()
     for number in range(3):
-        session = bridge.new_session(SPEC)
+        session = bridge.new_session(SPEC, REQUEST)
         session.call.carrier_message(twilio.start().replace(twilio.CALL_SID, f"CA{number}"), 0.0)
         bridge.call_over(session, outcome.CALLER_HANGUP)
     assert [bridge.end_of(f"CA{number}") for number in range(3)] == [None, *[outcome.CALLER_HANGUP] * 2]
@@ -105,7 +106,7 @@ async def test_the_last_end_of_a_call_counts() -> None:
     """A call may have several streams in turn."""
     bridge = offline_bridge()
     for reason in (outcome.CARRIER_LOST, outcome.AGENT_HANGUP):
-        session = bridge.new_session(SPEC)
+        session = bridge.new_session(SPEC, REQUEST)
         session.call.carrier_message(twilio.start(), 0.0)
         bridge.call_over(session, reason)
     assert bridge.end_of(twilio.CALL_SID) is outcome.AGENT_HANGUP

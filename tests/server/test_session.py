@@ -16,6 +16,7 @@ from bridge.server.service import Bridge
 from bridge.server.session import Session
 from bridge.server.sockets import MediaSocket, SocketOwner
 from tests.kit import convai, logs, twilio
+from tests.kit.legs import REQUEST
 from tests.kit.offline import offline_bridge
 from tests.kit.server import until
 
@@ -71,7 +72,7 @@ class Table:
         self.carrier, self.agent = Wire(), Wire()
         self.agents = Agents(self.agent, failure)
         self.bridge.agents = cast(AgentClient, self.agents)
-        self.session: Session = self.bridge.new_session(SPEC)
+        self.session: Session = self.bridge.new_session(SPEC, REQUEST)
         self.session.on_open(self.carrier.socket)
 
     async def activate(self) -> Table:
@@ -121,7 +122,7 @@ async def test_a_bug_ends_its_own_call_and_no_other(
     monkeypatch: pytest.MonkeyPatch, lines: list[dict[str, Any]], method: str
 ) -> None:
     table = await Table().activate()
-    other = table.bridge.new_session(SPEC)
+    other = table.bridge.new_session(SPEC, REQUEST)
     monkeypatch.setattr(Call, method, explode)
     {
         "relay_to_agent": lambda: table.session.on_message(twilio.media(b"\x01")),

@@ -18,6 +18,7 @@ from bridge.providers.twilio import SPEC
 from bridge.server.service import Bridge
 from bridge.server.session import Session
 from tests.kit import logs, twilio
+from tests.kit.legs import REQUEST
 from tests.kit.offline import Asked, asked
 from tests.kit.server import AUTH_TOKEN
 
@@ -64,7 +65,7 @@ def refused(bridge: Bridge) -> str:
 
 def end_a_call(bridge: Bridge, reason: EndReason) -> None:
     """A call of this CallSid that ends so."""
-    session = Session(bridge, SPEC, "call_1")
+    session = Session(bridge, SPEC, REQUEST, "call_1")
     bridge.sessions[session.call_id] = session
     session.call.carrier_message(twilio.CONNECTED, 0.0)
     session.call.carrier_message(twilio.start(), 0.0)
