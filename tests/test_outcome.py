@@ -20,10 +20,28 @@ def test_every_constant_is_in_the_catalogue_under_its_own_name() -> None:
 def test_who_answers_for_what() -> None:
     by_result = {result: [end.reason for end in CATALOGUE.values() if end.result is result] for result in Result}
     assert by_result == {
-        Result.SUCCESS: ["caller_hangup", "agent_hangup", "max_duration"],
-        Result.CLIENT_ERROR: ["bad_message", "message_too_big", "no_start", "bad_token", "unsupported_media"],
-        Result.SERVER_ERROR: ["draining", "capacity", "bug"],
+        Result.SUCCESS: ["caller_hangup", "agent_hangup", "max_duration", "probe", "diverted"],
+        Result.CLIENT_ERROR: [
+            "bad_message",
+            "message_too_big",
+            "no_start",
+            "bad_token",
+            "unsupported_media",
+            "bad_variables",
+            "rate_limited",
+        ],
+        Result.SERVER_ERROR: [
+            "draining",
+            "capacity",
+            "agent_capacity",
+            "agent_daily_limit",
+            "queue_timeout",
+            "limits_unknown",
+            "instance_lost",
+            "bug",
+        ],
         Result.UPSTREAM_ERROR: [
+            "personalization_failed",
             "agent_unreachable",
             "agent_unauthorized",
             "agent_not_found",

@@ -13,18 +13,20 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from bridge import events, outcome
-from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, Finished, Note
+from bridge.calls.downlink import Downlink
+from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, FetchResults, Finished, Note
+from bridge.calls.hold import HoldAudio
+from bridge.calls.journal import Journal
 from bridge.calls.state import Input, State, advance
 from bridge.calls.stats import CallStats
+from bridge.calls.tap import Tap
+from bridge.calls.uplink import Uplink
 from bridge.convai import events as agent
-from bridge.convai.messages import AUDIO_HEAD, AUDIO_TAIL, InitiationData
+from bridge.convai.messages import InitiationData
 from bridge.convai.protocol import Conversation
-from bridge.convai.upload import NO_SIZES
 from bridge.events import CallInfo
 from bridge.leg import CarrierSpec, Leg
-from bridge.media.backlog import Backlog
-from bridge.media.format import FRAME_MS, MediaFormat
-from bridge.media.playout import Playout
+from bridge.media.format import MediaFormat
 from bridge.media.transcode import Transcoder
 from bridge.outcome import EndReason, Result
 
@@ -51,6 +53,12 @@ class CallOptions:
     """Caller audio held while the agent connects; the oldest goes first."""
     playout_queue_ms: int
     """Agent audio held at most."""
+    redact_digits: bool = False
+    """Keep pressed keys out of the journal."""
+    results_wait_s: float = 0.0
+    """How long the conversation's results may take, for carriers that take them; 0 = do not ask."""
+    hold_audio: HoldAudio | None = None
+    """What a waiting caller hears; None = a soft tone."""
 
 
 class Call:
@@ -59,25 +67,25 @@ class Call:
     __slots__ = (
         "_agent_end",
         "_carrier_writable",
-        "_downlink",
-        "_downlink_is_identity",
         "_drain_deadline",
         "_effects",
-        "_frame_bytes",
-        "_held",
         "_last_mark",
         "_media",
+        "_offered_s",
         "_options",
-        "_playout",
+        "_played",
+        "_results_deadline",
         "_spec",
         "_uplink",
-        "_uplink_is_identity",
         "conversation",
-        "conversation_id",
+        "conversation_ids",
+        "downlink",
         "flushed",
         "history",
         "info",
+        "journal",
         "leg",
+        "outputs",
         "state",
         "stats",
     )
@@ -89,23 +97,27 @@ class Call:
         self.history: list[tuple[float, State]] = []
         """When the call came into which state; at most one entry a state."""
         self.stats = CallStats()
+        self.journal = Journal()
+        """What happened, for the record; times count from the offer."""
         self.info: CallInfo | None = None
         """What the carrier said of the call; None until it was offered."""
-        self.conversation_id = ""
-        """The agent side's id of the conversation, once it has begun."""
+        self.conversation_ids: list[str] = []
+        """The agent side's ids of the conversations, in order."""
+        self.outputs: dict[str, str] = {}
+        """The conversation's results, as far as they are known."""
         self.flushed = False
         """Set when a ``Flush`` was sent; the driver resets it, to time the reaction."""
+        self.downlink: Downlink | None = None
+        """The way to the caller, once the leg is accepted."""
         self._spec = spec
         self._options = options
-        self._media: MediaFormat | None = None  # the leg's format, once accepted
-        self._held: Backlog | None = None  # caller audio, from the offer until the agent is ready
-        self._uplink: Transcoder | None = None
-        self._uplink_is_identity = False
-        self._downlink: Transcoder | None = None
-        self._downlink_is_identity = False
-        self._playout: Playout | None = None
-        self._carrier_writable = True
+        self._offered_s = 0.0
+        self._media: MediaFormat | None = None  # the leg's format, once offered
+        self._uplink = Uplink(leg, conversation, self.stats)
         self._drain_deadline = math.inf
+        self._results_deadline = -math.inf  # in the future while results are waited for
+        self._carrier_writable = True
+        self._played = False  # the caller heard the good-bye
         self._last_mark = ""  # the mark whose return ends DRAINING
         self._agent_end: tuple[EndReason, str] = (outcome.AGENT_HANGUP, "")
         self._effects: list[Effect] = []
@@ -122,21 +134,7 @@ class Call:
         None = not taken, and nothing has happened: use ``carrier_message``. Empty = taken, but look into
         ``conversation.drain()``. Nothing else has to be written, and no timer has come closer.
         """
-        uplink = self._uplink
-        if uplink is None:
-            return None
-        payload = self.leg.read_audio(message, now)
-        if payload is None:
-            return None
-        self.stats.caller_frames += 1
-        if not self._uplink_is_identity:
-            payload = uplink.process(payload)
-        relayed = self.conversation.audio_message(payload)
-        if relayed is None:
-            self.conversation.send_audio(payload)
-            self._sync_relay()
-            return ""
-        return relayed
+        return self._uplink.relay(message, now)
 
     def carrier_lost(self, code: int, now: float) -> None:
         """The carrier's socket is gone."""
@@ -145,26 +143,56 @@ class Call:
     def set_carrier_writable(self, writable: bool, now: float) -> None:
         """The transport's word whether the carrier's socket takes more; agent audio waits here while it does not."""
         self._carrier_writable = writable
-        self._release(now)
+        if self.downlink is not None and self.state is not State.ENDED:
+            self.downlink.writable = writable
+            self.downlink.release(now)
 
     def set_agent_writable(self, writable: bool) -> None:
         """The transport's word whether the agent's socket takes more; caller audio is held while it does not."""
         self.conversation.set_writable(writable)
-        self._sync_relay()
+        self._uplink.sync()
 
     # --- decisions that the driver fetched ---
 
+    def hold(self, position: int, now: float) -> None:
+        """All slots are taken, but the caller may wait: accept the leg and play hold audio. May be repeated."""
+        before = self.state
+        if self._move(Input.QUEUED, now) is not State.QUEUED or before is State.QUEUED:
+            return
+        self._uplink.forget()  # who waits for a slot is not heard yet
+        self._accept(now).hold(self._options.hold_audio, now)
+        self._note("queued", f"position {position}", now)
+
     def admit(self, now: float) -> None:
         """There is a slot and the token is genuine: accept the leg and have the agent connected."""
+        before = self.state
         if self._move(Input.ADMITTED, now) is State.ENDED:
             return
-        assert self.info is not None and self._media is not None
-        self.leg.send(events.Accept(self._media), now)
+        assert self.info is not None
+        assert self._media is not None
+        if before is State.QUEUED:
+            self._uplink.hold_back(self._media, self._options.caller_buffer_ms)
+        else:
+            self._accept(now)
         self._effects.append(ConnectAgent(self.info))
 
     def refuse(self, reason: EndReason, detail: str, now: float) -> None:
         """No slot, or no genuine token."""
         self._end(Input.REFUSED, reason, detail, now)
+
+    def listen(self, tap: Tap | None) -> None:
+        """Have somebody hear both sides from now on, or nobody. Audio then takes the longer way past them."""
+        self._uplink.tap = tap
+        if self.downlink is not None:
+            self.downlink.tap = tap
+        self._uplink.sync()
+
+    def give_results(self, outputs: dict[str, str], now: float) -> None:
+        """What ``FetchResults`` found; also after the end, for the record."""
+        self.outputs = {**self.outputs, **outputs}
+        self._results_deadline = -math.inf
+        if self._played and self.state is State.DRAINING:
+            self._end(Input.PLAYED_OUT, *self._agent_end, now)
 
     # --- the agent's side ---
 
@@ -184,25 +212,13 @@ class Call:
         ``leg.drain()``. Nothing else has to be written, and of all timers only ``playout_timer`` may have come
         closer.
         """
-        playout, downlink = self._playout, self._downlink
-        if playout is None or downlink is None or self.state is not _ACTIVE:
+        if self.state is not _ACTIVE:
             return None
         payload = self.conversation.read_audio(message, now)
         if payload is None:
             return None
         self.stats.agent_messages += 1
-        if not self._downlink_is_identity:
-            payload = downlink.process(payload)
-        if self._carrier_writable and playout.pass_through(payload, now):
-            self.stats.agent_frames += len(payload) // self._frame_bytes
-            relayed = self.leg.audio_message(payload)
-            if relayed is not None:
-                return relayed
-            self.leg.send(events.Play(payload), now)
-            return ""
-        playout.write(payload, now)
-        self._release(now)
-        return ""
+        return self.downlink.relay(payload, now)  # type: ignore[union-attr]  # there is one since CONNECTING
 
     def agent_lost(self, code: int, words: str, now: float) -> None:
         """The agent's socket is gone."""
@@ -220,36 +236,38 @@ class Call:
         if self.state is State.ENDED:
             return math.inf
         others = min(self.leg.next_timer(), self.conversation.next_timer(), self._drain_deadline)
+        if self._played:
+            others = min(others, self._results_deadline)
         return min(others, self.playout_timer())
 
     def playout_timer(self) -> float:
         """The part of ``next_timer`` that agent audio can bring closer."""
-        if self._playout is None or not self._carrier_writable:
-            return math.inf
-        return self._playout.next_timer()
+        return math.inf if self.downlink is None else self.downlink.next_timer()
 
     def handle_timer(self, now: float) -> None:
         """Let time pass."""
         self._on_leg_events(self.leg.handle_timer(now), now)
         for event in self.conversation.handle_timer(now):
             self._on_agent(event, now)
-        self._release(now)
+        if self.downlink is not None and self.state is not State.ENDED:
+            self.downlink.release(now)
         if now >= self._drain_deadline:
             self._played_out("the carrier did not confirm the end of the good-bye in time", now)
+        if self._played and now >= self._results_deadline and self.state is State.DRAINING:
+            self._note("no_results", "the conversation's results did not come in time", now)
+            self.give_results({}, now)
 
     def current_stats(self) -> CallStats:
         """The counters as they stand now; ``stats`` itself is complete only at the end."""
-        stats, conversation, playout = self.stats, self.conversation, self._playout
+        stats, conversation = self.stats, self.conversation
         stats.caller_frames += self.leg.relayed
         self.leg.relayed = 0
         stats.stale_audio_bytes = conversation.stale_audio_bytes
         stats.unknown_messages = sum(conversation.unknown_types.values())
         stats.malformed_messages = conversation.malformed
         stats.upload_dropped_bytes = conversation.dropped_audio_bytes
-        if playout is not None and self._media is not None:
-            stats.agent_dropped_ms = self._media.duration_ms(playout.dropped_bytes)
-            stats.agent_flushed_ms = self._media.duration_ms(playout.flushed_bytes)
-            stats.heard_ms, stats.gaps = playout.confirmed_ms, playout.gaps
+        if self.downlink is not None:
+            self.downlink.count()
         return stats
 
     def drain(self) -> list[Effect]:
@@ -257,59 +275,27 @@ class Call:
         effects, self._effects = self._effects, []
         return effects
 
-    # --- caller audio ---
-
-    def _on_caller_audio(self, payload: bytes) -> None:
-        self.stats.caller_frames += 1
-        if self._uplink is None:
-            self._hold(payload)
-        else:
-            self.conversation.send_audio(self._uplink.process(payload))
-            self._sync_relay()
-
-    def _sync_relay(self) -> None:
-        """Tell the leg which caller audio may pass it straight to the agent: what needs no conversion, at once."""
-        sizes = self.conversation.direct_sizes if self._uplink_is_identity else NO_SIZES
-        self.leg.set_relay(AUDIO_HEAD, AUDIO_TAIL, sizes)
-
-    def _hold(self, payload: bytes) -> None:
-        """Keep caller audio until the agent is ready, the oldest going first when it takes too long."""
-        if self._held is not None and self._media is not None:
-            self.stats.caller_dropped_ms += self._media.duration_ms(self._held.push(payload))
-
     # --- agent audio to the caller ---
 
-    def _on_agent_audio(self, payload: bytes, now: float) -> None:
-        self.stats.agent_messages += 1
-        if self._playout is None or self._downlink is None or self.state is not _ACTIVE:
-            return
-        self._playout.write(self._downlink.process(payload), now)
-        self._release(now)
-
-    def _release(self, now: float) -> None:
-        """Give the leg what may go out now."""
-        if self._playout is None or self.state is State.ENDED or not self._carrier_writable:
-            return
-        for item in self._playout.release(now):
-            if isinstance(item, bytes):
-                self.stats.agent_frames += len(item) // self._frame_bytes
-                self.leg.send(events.Play(item), now)
-            else:
-                self.leg.send(events.Mark(item), now)
+    def _accept(self, now: float) -> Downlink:
+        """Accept the leg; there is a way to the caller from now on."""
+        assert self._media is not None
+        self.leg.send(events.Accept(self._media), now)
+        self.downlink = Downlink(self.leg, self._spec, self._media, self._options.playout_queue_ms, self.stats)
+        self.downlink.tap = self._uplink.tap
+        self.downlink.writable = self._carrier_writable
+        return self.downlink
 
     def _interrupt(self, now: float) -> None:
         """The caller talks over the agent: nothing of the old answer may be heard from here on."""
         self.stats.interruptions += 1
-        if self._playout is None or self._downlink is None or self.state is State.ENDED:
+        if self.downlink is None or self.downlink.holding or self.state is State.ENDED:
             return
-        self._downlink.reset()
-        dropped_ms = self._playout.queued_ms
-        cleared = self._playout.flush(now)
+        cleared, dropped_ms = self.downlink.interrupt(now)
         if cleared:
-            self.leg.send(events.Flush(), now)
             self.flushed = True
             self.stats.clears += 1
-        self._effects.append(Note("interrupted", f"{dropped_ms:.0f} ms dropped here{', clear sent' * cleared}"))
+        self._note("interrupted", f"{dropped_ms:.0f} ms dropped here{', clear sent' * cleared}", now)
 
     # --- what the leg says ---
 
@@ -320,28 +306,30 @@ class Call:
     def _on_leg(self, event: events.Event, now: float) -> None:
         match event:
             case events.Audio(payload):
-                self._on_caller_audio(payload)
+                self._uplink.write(payload, now)
             case events.PlaybackReached(mark):
                 self._on_mark(mark, now)
             case events.Offered(info, media_choices):
+                self._offered_s = now
                 self._move(Input.OFFERED, now)
                 self.info, self._media = info, media_choices[0]
-                self._frame_bytes = self._media.size_bytes(FRAME_MS)
-                self._held = Backlog(self._media.size_bytes(self._options.caller_buffer_ms))
+                self._uplink.hold_back(self._media, self._options.caller_buffer_ms)
                 self._effects.append(AskAdmission(info))
-            case events.Dtmf():
+            case events.Dtmf(digit, duration_ms):
                 self.stats.dtmf += 1
+                self.journal.pressed("" if self._options.redact_digits else digit, duration_ms, now - self._offered_s)
             case events.Ended(reason, detail):
                 self._end(Input.LEG_ENDED, reason, detail, now)
             case events.Paused():
                 self.conversation.flush_audio()
+                self._note("Paused", "", now)
             case events.Resumed() | events.TransferResult():
-                self._effects.append(Note(type(event).__name__))
+                self._note(type(event).__name__, "", now)
             case _:
                 assert_never(event)
 
     def _on_mark(self, mark: str, now: float) -> None:
-        if self._playout is None or not self._playout.reached(mark):
+        if self.downlink is None or not self.downlink.playout.reached(mark):
             return
         self.stats.marks += 1
         if mark == self._last_mark and self.state is State.DRAINING:
@@ -350,9 +338,12 @@ class Call:
     # --- what the agent says ---
 
     def _on_agent(self, event: agent.AgentEvent, now: float) -> None:
+        at_s = now - self._offered_s
         match event:
             case agent.AgentAudio(payload):
-                self._on_agent_audio(payload, now)
+                self.stats.agent_messages += 1
+                if self.downlink is not None and self.state is _ACTIVE:
+                    self.downlink.write(payload, now)
             case agent.Interrupted():
                 self._interrupt(now)
             case agent.Pinged(round_trip_ms):
@@ -360,79 +351,106 @@ class Call:
                 self.stats.agent_round_trip_ms = round_trip_ms
             case agent.AgentReady():
                 self._on_agent_ready(event, now)
-            case agent.CallerSaid():
+            case agent.CallerSaid(text):
                 self.stats.caller_turns += 1
-            case agent.AgentSaid():
+                self.journal.said("user", text, at_s)
+            case agent.AgentSaid(text):
                 self.stats.agent_turns += 1
-            case agent.AgentCorrected():
-                pass  # transcripts are not kept by this version
-            case agent.ToolCalled(name, call_id):
-                self.stats.tool_calls += 1
-                self.conversation.send_tool_result(call_id, NO_TOOLS.format(name=name), is_error=True)
-                self._effects.append(Note("tool_refused", name[:64]))
+                self.journal.said("agent", text, at_s)
+            case agent.AgentCorrected(text):
+                self.journal.corrected(text)
+            case agent.ToolCalled():
+                self._on_tool(event, at_s, now)
             case agent.SystemToolRan(name, is_error):
-                self._effects.append(Note("agent_tool_failed" if is_error else "agent_tool_ran", name[:64]))
+                self._note("agent_tool_failed" if is_error else "agent_tool_ran", name[:64], now)
             case agent.AgentFault(detail):
-                self._effects.append(Note("agent_fault", detail))
+                self._note("agent_fault", detail, now)
             case agent.AgentEnded(reason, detail):
                 self._on_agent_ended(reason, detail, now)
             case _:
                 assert_never(event)
 
+    def _on_tool(self, called: agent.ToolCalled, at_s: float, now: float) -> None:
+        self.stats.tool_calls += 1
+        answer = NO_TOOLS.format(name=called.name)
+        self.journal.tool_called(called.name, called.call_id, called.parameters, at_s)
+        self.conversation.send_tool_result(called.call_id, answer, is_error=True)
+        self.journal.tool_answered(called.call_id, answer, at_s, is_error=True)
+        self._note("tool_refused", called.name[:64], now)
+
     def _on_agent_ready(self, ready: agent.AgentReady, now: float) -> None:
         if self._move(Input.AGENT_READY, now) is State.ENDED:
             return
-        assert self._media is not None
-        self.conversation_id = ready.conversation_id
-        uplink = Transcoder(self._media, ready.input_format)
-        self._downlink = Transcoder(ready.output_format, self._media)
-        self._downlink_is_identity = self._downlink.is_identity
-        self._playout = Playout(
-            self._media, self._spec.lead_ms, self._spec.chunk_ms, max_queue_ms=self._options.playout_queue_ms
-        )
-        self._uplink, self._uplink_is_identity = uplink, uplink.is_identity
-        self._effects.append(Note("agent_ready", _conversion(uplink, self._downlink)))
-        held, self._held = self._held, None
-        for payload in held.take() if held is not None else ():
-            self.conversation.send_audio(uplink.process(payload))
-        self._sync_relay()
+        assert self.downlink is not None
+        self.conversation_ids.append(ready.conversation_id)
+        self.downlink.resume(now)
+        downlink = self.downlink.open(ready.output_format)
+        self._note("agent_ready", _conversion(self._uplink.open(ready.input_format), downlink), now)
 
     def _on_agent_ended(self, reason: EndReason, detail: str, now: float) -> None:
         """A normal end lets the caller hear the rest; after a failure nobody is there to answer, so it is cut."""
         if reason is outcome.AGENT_HANGUP and self.state is State.CONNECTING:
             reason = outcome.AGENT_NOT_READY  # a good-bye before the first word is none
-        if reason.result is not Result.SUCCESS or self._playout is None or self.state is not State.ACTIVE:
+        if reason.result is not Result.SUCCESS or self.downlink is None or self.state is not State.ACTIVE:
             self._end(Input.FAILED, reason, detail, now)
             return
         self._move(Input.AGENT_DONE, now)
-        self._sync_relay()
+        self._uplink.sync()
         self._agent_end = (reason, detail)
-        self._last_mark = self._playout.finish()
-        self._drain_deadline = now + self._playout.unheard_s(now) + DRAIN_GRACE_S
-        self._release(now)
+        if self._spec.takes_results and self._options.results_wait_s > 0:
+            self._results_deadline = now + self._options.results_wait_s
+            self._effects.append(FetchResults(self.conversation_id))
+        playout = self.downlink.playout
+        self._last_mark = playout.finish()
+        self._drain_deadline = now + playout.unheard_s(now) + DRAIN_GRACE_S
+        self.downlink.release(now)
 
     # --- the end ---
 
     def _played_out(self, remark: str, now: float) -> None:
+        """The caller heard everything; what is left to wait for are the results, with hold audio meanwhile."""
         reason, detail = self._agent_end
-        self._end(Input.PLAYED_OUT, reason, "; ".join(part for part in (detail, remark) if part), now)
+        self._agent_end = reason, "; ".join(part for part in (detail, remark) if part)
+        self._played = True
+        self._drain_deadline = math.inf
+        if self._results_deadline > now and self.downlink is not None:
+            self.downlink.hold(self._options.hold_audio, now)
+        else:
+            self._end(Input.PLAYED_OUT, *self._agent_end, now)
 
     def _end(self, step: Input, reason: EndReason, detail: str, now: float) -> None:
         if self.state is State.ENDED:
             return
+        accepted = self.downlink is not None
         self._move(step, now)
         self._drain_deadline = math.inf
-        self._held = None
+        self._uplink.forget()
         self.conversation.finish()
-        self.leg.send(events.Reject(reason) if step is Input.REFUSED else events.Hangup(reason), now)
+        if self.conversation_id:
+            self.outputs.setdefault("conversation_id", self.conversation_id)
+        refused = step is Input.REFUSED and not accepted
+        self.leg.send(
+            events.Reject(reason, detail) if refused else events.Hangup(reason, detail, dict(self.outputs)), now
+        )
         self.current_stats()
         self._effects.append(Finished(reason, detail))
+
+    @property
+    def conversation_id(self) -> str:
+        """The latest conversation; empty before there was one."""
+        return self.conversation_ids[-1] if self.conversation_ids else ""
+
+    def _note(self, event: str, detail: str, now: float) -> None:
+        """Something for the log and the record."""
+        self.journal.step(event, detail, now - self._offered_s)
+        self._effects.append(Note(event, detail))
 
     def _move(self, step: Input, now: float) -> State:
         state = advance(self.state, step)
         if state is not self.state:
             self.state = state
             self.history.append((now, state))
+            self.journal.step(state.value, "", now - self._offered_s)
         return state
 
 

@@ -20,6 +20,12 @@ class ConnectAgent(msgspec.Struct, frozen=True):
     info: CallInfo
 
 
+class FetchResults(msgspec.Struct, frozen=True):
+    """Fetch what the agent's side made of the conversation, then ``Call.give_results``."""
+
+    conversation_id: str
+
+
 class Finished(msgspec.Struct, frozen=True):
     """The call is over: give the slot back. Comes exactly once."""
 
@@ -34,4 +40,4 @@ class Note(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-Effect = AskAdmission | ConnectAgent | Finished | Note
+Effect = AskAdmission | ConnectAgent | FetchResults | Finished | Note

@@ -1,10 +1,11 @@
 """The life of a call as a table. All transitions live here; ``bridge.calls.call`` only asks.
 
 Theory of operation: a carrier socket opens (WAITING) and offers its call. Admission and the one-time token are
-asked (ADMITTING); once let in, the carrier is accepted at once and the agent is connected beside it while
-caller audio is held (CONNECTING). With the agent's formats known, audio flows (ACTIVE). When the agent ends
-the conversation, the caller still hears what is queued (DRAINING). Ends come from three sides, in any order
-and more than once; ENDED swallows all of them, so the slot is given back exactly once.
+asked (ADMITTING). Where all slots are taken, the caller may be let wait with hold audio (QUEUED). Once let in, the
+carrier is accepted at once and the agent is connected beside it while caller audio is held (CONNECTING). With the
+agent's formats known, audio flows (ACTIVE). When the agent ends the conversation, the caller still hears what is
+left (DRAINING). Ends come from three sides, in any order and more than once; ENDED swallows all of them, so the
+slot is given back exactly once.
 
 The diagram in the README is rendered from this table (``mermaid``), and a test compares them.
 """
@@ -23,6 +24,8 @@ class State(enum.Enum):
     """The carrier's socket is open; nothing was offered yet."""
     ADMITTING = "admitting"
     """Offered; the slot and the token are being asked for."""
+    QUEUED = "queued"
+    """Accepted, but all slots are taken: hold audio plays until one is free."""
     CONNECTING = "connecting"
     """Let in; the agent is being connected, caller audio is held."""
     ACTIVE = "active"
@@ -38,6 +41,8 @@ class Input(enum.Enum):
 
     OFFERED = "offered"
     """The carrier offered the call."""
+    QUEUED = "queued"
+    """No slot now, but the caller may wait for one."""
     ADMITTED = "admitted"
     """There is a slot, and the token is genuine."""
     REFUSED = "refused"
@@ -58,7 +63,18 @@ _ENDS = {Input.FAILED: State.ENDED, Input.LEG_ENDED: State.ENDED}
 
 TABLE: dict[State, dict[Input, State]] = {
     State.WAITING: {Input.OFFERED: State.ADMITTING, **_ENDS},
-    State.ADMITTING: {Input.ADMITTED: State.CONNECTING, Input.REFUSED: State.ENDED, **_ENDS},
+    State.ADMITTING: {
+        Input.ADMITTED: State.CONNECTING,
+        Input.QUEUED: State.QUEUED,
+        Input.REFUSED: State.ENDED,
+        **_ENDS,
+    },
+    State.QUEUED: {
+        Input.QUEUED: State.QUEUED,
+        Input.ADMITTED: State.CONNECTING,
+        Input.REFUSED: State.ENDED,
+        **_ENDS,
+    },
     State.CONNECTING: {Input.AGENT_READY: State.ACTIVE, **_ENDS},
     State.ACTIVE: {Input.AGENT_DONE: State.DRAINING, **_ENDS},
     State.DRAINING: {Input.PLAYED_OUT: State.ENDED, **_ENDS},

@@ -51,6 +51,8 @@ def line_in(state: State) -> Line:
     match state:
         case State.ADMITTING:
             line.offer()
+        case State.QUEUED:
+            line.queue()
         case State.CONNECTING:
             line.connect()
         case State.ACTIVE:
@@ -208,7 +210,7 @@ def test_a_refused_leg_is_rejected_and_a_running_one_is_hung_up() -> None:
     running.coming = [offer()]
     line.activate()
     line.fail(outcome.DRAINING)
-    assert running.commands[-1] == events.Hangup(outcome.DRAINING)
+    assert running.commands[-1] == events.Hangup(outcome.DRAINING, outputs={"conversation_id": convai.CONVERSATION_ID})
 
 
 def test_a_call_that_was_let_in_cannot_be_refused() -> None:
@@ -578,7 +580,7 @@ def test_what_other_carriers_tell() -> None:
     assert line.uploaded() == b"\x01" * 160
     leg.coming = [events.Resumed(), events.TransferResult(True, "")]
     line.carrier("more")
-    assert line.notes() == [Note("Resumed"), Note("TransferResult")]
+    assert line.notes() == [Note("Paused"), Note("Resumed"), Note("TransferResult")]
 
 
 def test_a_carrier_without_a_short_cut_gets_agent_audio_once_and_on_time() -> None:

@@ -12,15 +12,16 @@ from bridge.errors import LocalError
 
 README = Path(__file__).parents[2] / "README.md"
 
-W, A, C, L, D, E = State  # waiting, admitting, connecting, active (live), draining, ended
+W, A, Q, C, L, D, E = State  # waiting, admitting, queued, connecting, active (live), draining, ended
 EXPECTED: dict[State, tuple[State | None, ...]] = {
-    #  offered admitted refused ready done played failed leg ended
-    W: (A, None, None, None, None, None, E, E),
-    A: (None, C, E, None, None, None, E, E),
-    C: (None, None, None, L, None, None, E, E),
-    L: (None, None, None, None, D, None, E, E),
-    D: (None, None, None, None, None, E, E, E),
-    E: (E, E, E, E, E, E, E, E),
+    #  offered queued admitted refused ready done played failed leg ended
+    W: (A, None, None, None, None, None, None, E, E),
+    A: (None, Q, C, E, None, None, None, E, E),
+    Q: (None, Q, C, E, None, None, None, E, E),
+    C: (None, None, None, None, L, None, None, E, E),
+    L: (None, None, None, None, None, D, None, E, E),
+    D: (None, None, None, None, None, None, E, E, E),
+    E: (E, E, E, E, E, E, E, E, E),
 }
 
 
@@ -58,7 +59,11 @@ def test_the_picture() -> None:
         "    waiting --> admitting: offered\n"
         "    waiting --> ended: failed | leg ended\n"
         "    admitting --> connecting: admitted\n"
+        "    admitting --> queued: queued\n"
         "    admitting --> ended: refused | failed | leg ended\n"
+        "    queued --> queued: queued\n"
+        "    queued --> connecting: admitted\n"
+        "    queued --> ended: refused | failed | leg ended\n"
         "    connecting --> active: agent ready\n"
         "    connecting --> ended: failed | leg ended\n"
         "    active --> draining: agent done\n"

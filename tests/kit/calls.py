@@ -116,6 +116,14 @@ class Line:
         self.drain()
         return self
 
+    def queue(self) -> Line:
+        """Offer, and admission says wait."""
+        if self.call.state is State.WAITING:
+            self.offer()
+        self.call.hold(1, self.clock.now)
+        self.drain()
+        return self
+
     def connect(self) -> Line:
         """Admit, and the agent's socket opens."""
         if self.call.state is not State.CONNECTING:

@@ -39,6 +39,22 @@ def ping(event_id: int, ping_ms: float | None = None) -> str:
     return json.dumps({"ping_event": {"event_id": event_id, "ping_ms": ping_ms}, "type": "ping"})
 
 
+def agent_response(text: str) -> str:
+    """What the agent is about to say."""
+    return json.dumps({"type": "agent_response", "agent_response_event": {"agent_response": text}})
+
+
+def user_transcript(text: str) -> str:
+    """What the caller said."""
+    return json.dumps({"type": "user_transcript", "user_transcription_event": {"user_transcript": text}})
+
+
+def correction(text: str) -> str:
+    """What the agent got to say."""
+    body = {"original_agent_response": "", "corrected_agent_response": text}
+    return json.dumps({"type": "agent_response_correction", "agent_response_correction_event": body})
+
+
 def tool_call(name: str, call_id: str) -> str:
     """A call of a client tool."""
     body = {"tool_name": name, "tool_call_id": call_id, "parameters": {"destination": "sales"}, "event_id": 7}

@@ -67,6 +67,11 @@ def played(items: Iterable[object]) -> bytes:
     return b"".join(base64.b64decode(m["media"]["payload"]) for m in messages if m["event"] == "media")
 
 
+def clears(items: Iterable[object]) -> int:
+    """How often Twilio was told to empty its buffer."""
+    return sum(json.loads(item)["event"] == "clear" for item in items if isinstance(item, str))
+
+
 def marks(items: Iterable[object]) -> list[str]:
     """Names of the marks in our messages to Twilio."""
     messages = [json.loads(item) for item in items if isinstance(item, str)]

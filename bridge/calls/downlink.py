@@ -1,0 +1,158 @@
+"""From the agent to the caller: convert, queue, release when the carrier may have it, and know what was heard.
+
+One per call, made when the leg is accepted. Hold audio takes the same way. Sans-I/O like the call it belongs to.
+"""
+
+from __future__ import annotations
+
+import math
+
+from bridge import events
+from bridge.calls.hold import HoldAudio, HoldLoop
+from bridge.calls.stats import CallStats
+from bridge.calls.tap import Tap
+from bridge.leg import CarrierSpec, Leg
+from bridge.media.format import FRAME_MS, MediaFormat
+from bridge.media.playout import Playout
+from bridge.media.transcode import Transcoder
+
+HOLD_AHEAD_MS = 400
+"""Hold audio that waits in the queue: enough to ride out a stall of the process."""
+
+
+class Downlink:
+    """The caller's ear. ``transcoder`` is None until the agent's format is known."""
+
+    __slots__ = (
+        "_frame_bytes",
+        "_held_ms",
+        "_hold",
+        "_hold_flushed_bytes",
+        "_leg",
+        "_stats",
+        "is_identity",
+        "media",
+        "playout",
+        "tap",
+        "transcoder",
+        "writable",
+    )
+
+    def __init__(self, leg: Leg, spec: CarrierSpec, media: MediaFormat, max_queue_ms: int, stats: CallStats) -> None:
+        self._leg = leg
+        self._stats = stats
+        self._frame_bytes = media.size_bytes(FRAME_MS)
+        self._hold: HoldLoop | None = None
+        self._held_ms = 0.0  # hold audio among what the playout counts as heard
+        self._hold_flushed_bytes = 0
+        self.media = media
+        self.playout = Playout(media, spec.lead_ms, spec.chunk_ms, max_queue_ms)
+        self.transcoder: Transcoder | None = None
+        self.is_identity = False
+        self.tap: Tap | None = None
+        self.writable = True
+        """Whether the carrier's socket takes more; everything waits here while it does not."""
+
+    # --- the agent speaks ---
+
+    def open(self, agent_format: MediaFormat) -> Transcoder:
+        """The agent speaks this format from now on."""
+        self.transcoder = Transcoder(agent_format, self.media)
+        self.is_identity = self.transcoder.is_identity
+        return self.transcoder
+
+    def relay(self, payload: bytes, now: float) -> str | bytes | None:
+        """Agent audio by the shortest way; empty = look into ``leg.drain()``. See ``Call.relay_to_caller``."""
+        if not self.is_identity:
+            assert self.transcoder is not None
+            payload = self.transcoder.process(payload)
+        if self.writable and self._hold is None and self.playout.pass_through(payload, now):
+            self._stats.agent_frames += len(payload) // self._frame_bytes
+            if self.tap is not None:
+                self.tap.agent(payload, now)
+            relayed = self._leg.audio_message(payload)
+            if relayed is not None:
+                return relayed
+            self._leg.send(events.Play(payload), now)
+            return ""
+        self.playout.write(payload, now)
+        self.release(now)
+        return ""
+
+    def write(self, payload: bytes, now: float) -> None:
+        """Agent audio in the agent's format."""
+        if self.transcoder is not None:
+            self.playout.write(self.transcoder.process(payload), now)
+            self.release(now)
+
+    def release(self, now: float) -> None:
+        """Give the leg what may go out now."""
+        if not self.writable:
+            return
+        self._top_up(now)
+        for item in self.playout.release(now):
+            if isinstance(item, str):
+                self._leg.send(events.Mark(item), now)
+                continue
+            if self._hold is None:
+                self._stats.agent_frames += len(item) // self._frame_bytes
+            if self.tap is not None:
+                self.tap.agent(item, now)
+            self._leg.send(events.Play(item), now)
+        self._top_up(now)
+
+    def interrupt(self, now: float) -> tuple[bool, float]:
+        """Throw away what was not heard: whether the carrier had to be told, and the milliseconds dropped here."""
+        if self.transcoder is not None:
+            self.transcoder.reset()
+        dropped_ms = self.playout.queued_ms
+        cleared = self.playout.flush(now)
+        if self.tap is not None:
+            self.tap.flush(now)
+        if cleared:
+            self._leg.send(events.Flush(), now)
+        return cleared, dropped_ms
+
+    def next_timer(self) -> float:
+        """When ``release`` has something to do."""
+        return self.playout.next_timer() if self.writable else math.inf
+
+    # --- hold ---
+
+    @property
+    def holding(self) -> bool:
+        """Whether hold audio plays."""
+        return self._hold is not None
+
+    def hold(self, audio: HoldAudio | None, now: float) -> None:
+        """Play hold audio until ``resume``."""
+        if self._hold is None:
+            self._held_ms -= self.playout.confirmed_ms
+            self._hold = HoldLoop(self.media, audio)
+            self.release(now)
+
+    def resume(self, now: float) -> None:
+        """Stop the hold audio at once."""
+        if self._hold is not None:
+            self._hold = None
+            flushed_bytes = self.playout.flushed_bytes
+            self.interrupt(now)
+            self._hold_flushed_bytes += self.playout.flushed_bytes - flushed_bytes
+            self._held_ms += self.playout.confirmed_ms
+
+    def _top_up(self, now: float) -> None:
+        missing_ms = HOLD_AHEAD_MS - self.playout.queued_ms
+        if self._hold is not None and missing_ms > FRAME_MS:
+            frames = math.ceil(missing_ms / FRAME_MS)
+            self.playout.write(self._hold.take(frames * self._frame_bytes), now)
+
+    # --- what is known ---
+
+    def count(self) -> None:
+        """Bring the call's counters up to date."""
+        stats, playout, media = self._stats, self.playout, self.media
+        stats.agent_dropped_ms = media.duration_ms(playout.dropped_bytes)
+        stats.agent_flushed_ms = media.duration_ms(playout.flushed_bytes - self._hold_flushed_bytes)
+        stats.gaps = playout.gaps
+        if self._hold is None:
+            stats.heard_ms = playout.confirmed_ms - self._held_ms

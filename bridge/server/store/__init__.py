@@ -1,0 +1,1 @@
+"""What outlives a process: call records, the webhook outbox, instances and routes, in SQLite or PostgreSQL."""
