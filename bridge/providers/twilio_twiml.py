@@ -1,6 +1,6 @@
 """The TwiML that the answer and fallback webhooks give. Pure text, escaped by the standard library.
 
-Source: Twilio "TwiML Stream", "TwiML Reject", "TwiML Redirect", read 2026-11-21. ``<Connect>`` blocks until our
+Source: Twilio "TwiML Stream", "TwiML Reject", "TwiML Redirect", "TwiML Dial", read 2026-11-21. ``<Connect>`` blocks until our
 side closes the media socket, then the verb behind it runs: a ``<Redirect>`` to the fallback webhook, so that a
 call goes on or ends with words even when this process has died meanwhile.
 """
@@ -44,6 +44,17 @@ def connect_stream(stream_url: str, parameters: Mapping[str, str], fallback_url:
         if text:
             SubElement(stream, "Parameter", name=name, value=text)
     SubElement(response, "Redirect", method="POST").text = fallback_url
+    return _render(response)
+
+
+def dial(number: str) -> str:
+    """Hand the caller to a number or a SIP URI; the call ends when that one does."""
+    response = Element("Response")
+    target = SubElement(response, "Dial")
+    if number.startswith(("sip:", "sips:")):
+        SubElement(target, "Sip").text = _printable(number)
+    else:
+        SubElement(target, "Number").text = _printable(number)
     return _render(response)
 
 

@@ -85,6 +85,15 @@ class _Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentTarget:
+    """Which agent takes a call, in which shape. Empty = the operator's setting, or else the vendor's default."""
+
+    agent_id: str
+    environment: str = ""
+    branch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentClient:
     """Opens agent conversations with the operator's settings."""
 
@@ -92,22 +101,22 @@ class AgentClient:
     http: httpx.AsyncClient
     tls: ssl.SSLContext
 
-    async def connect(self, agent_id: str, owner: SocketOwner) -> None:
-        """Open a conversation's socket with ``agent_id`` for ``owner``. Raises ``AgentConnectError``."""
+    async def connect(self, target: AgentTarget, owner: SocketOwner) -> None:
+        """Open a conversation's socket with this agent for ``owner``. Raises ``AgentConnectError``."""
         try:
             async with asyncio.timeout(self.settings.agent_connect_timeout_s):
-                await self._connect_with_retry(agent_id, owner)
+                await self._connect_with_retry(target, owner)
         except TimeoutError:
             raise AgentConnectError(
                 outcome.AGENT_UNREACHABLE, f"no connection within {self.settings.agent_connect_timeout_s:g} s"
             ) from None
 
-    async def _connect_with_retry(self, agent_id: str, owner: SocketOwner) -> None:
+    async def _connect_with_retry(self, target: AgentTarget, owner: SocketOwner) -> None:
         for attempt in range(1, ATTEMPTS + 1):
             socket = _Attempt(owner)
             try:
                 async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
-                    await self._open(await self._url(agent_id), socket)
+                    await self._open(await self._url(target), socket)
                 return
             except TimeoutError:
                 error = AgentConnectError(outcome.AGENT_UNREACHABLE, f"no answer within {ATTEMPT_TIMEOUT_S:g} s")
@@ -120,19 +129,18 @@ class AgentClient:
             if error.reason is not outcome.AGENT_UNREACHABLE or attempt == ATTEMPTS:
                 raise error
 
-    def _query(self, agent_id: str) -> str:
-        settings = self.settings
-        query = {"agent_id": agent_id}
-        if settings.elevenlabs_branch_id:
-            query["branch_id"] = settings.elevenlabs_branch_id
-        if settings.elevenlabs_environment:
-            query["environment"] = settings.elevenlabs_environment
-        return urlencode(query)
+    def _query(self, target: AgentTarget) -> str:
+        fields = {
+            "agent_id": target.agent_id,
+            "branch_id": target.branch or self.settings.elevenlabs_branch_id,
+            "environment": target.environment or self.settings.elevenlabs_environment,
+        }
+        return urlencode({name: value for name, value in fields.items() if value})
 
-    async def _url(self, agent_id: str) -> str:
+    async def _url(self, target: AgentTarget) -> str:
         """The address of a conversation: signed when there is a key, otherwise of a public agent."""
         settings = self.settings
-        query = self._query(agent_id)
+        query = self._query(target)
         if settings.elevenlabs_api_key is None:
             return f"{settings.agent_ws_base}/v1/convai/conversation?{query}"
         try:

@@ -22,7 +22,7 @@ from bridge.convai.protocol import Conversation, ConversationOptions
 from bridge.events import CallInfo
 from bridge.leg import CarrierSpec, CloseSocket, HttpRequest, LegOptions, Outgoing, UpgradeRequest
 from bridge.outcome import EndReason
-from bridge.server.convai_client import AgentConnectError
+from bridge.server.convai_client import AgentConnectError, AgentTarget
 from bridge.server.logs import get_logger
 from bridge.server.sockets import MediaSocket, discard
 
@@ -295,7 +295,7 @@ class Session:
 
     async def _connect_agent(self, info: CallInfo) -> None:
         try:
-            await self._bridge.agents.connect(self._bridge.agent_for(info), _AgentEnd(self))
+            await self._bridge.agents.connect(AgentTarget(self._bridge.agent_for(info)), _AgentEnd(self))
         except AgentConnectError as error:
             failure = error  # ``error`` is gone when the lambda runs
             self._step(lambda now: self.call.fail(failure.reason, failure.detail, now))

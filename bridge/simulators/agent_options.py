@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from bridge.media.format import ULAW_8K
 from bridge.simulators.agent_scenarios import Scenario
@@ -33,6 +34,10 @@ class AgentOptions:
     """How long the client may send no input before close 1002 ``transport_receive_timeout``."""
     api_key: str = ""
     """Needed as ``xi-api-key`` for signed URLs, and for conversations without one; empty = a public agent."""
+    data_collection: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    """What the agent's analysis finds in every conversation: data collection results by name."""
+    analysis_delay_s: float = 0.3
+    """How long after its end a conversation is still ``processing``."""
     compression: bool = False
     """Whether the server takes up permessage-deflate when it is offered."""
     keep_audio: bool = True

@@ -1,7 +1,8 @@
 """Runs simulated agents on a port: the WebSocket, and the few HTTP requests that belong to it.
 
-``GET /v1/convai/conversation/get-signed-url`` (and the older ``get_signed_url``), ``GET /healthz``, and
-``GET /stats`` with what the agents saw. HTTP and WebSocket share the port, as with the vendor.
+``GET /v1/convai/conversation/get-signed-url`` (and the older ``get_signed_url``),
+``GET /v1/convai/conversations/ID`` with a conversation's results, ``GET /healthz``, and ``GET /stats`` with what
+the agents saw. HTTP and WebSocket share the port, as with the vendor.
 
 Source: ElevenLabs API reference, "Get signed URL" (read 2026-11-21): 15 minutes to start, single use when the
 conversation id is included.
@@ -33,11 +34,13 @@ from bridge.simulators.agent_log import ConversationLog
 from bridge.simulators.agent_options import AgentOptions
 from bridge.simulators.agent_outbox import Abort, AgentAction, CloseFrame, PauseReading
 from bridge.simulators.agent_protocol import INVALID_MESSAGE_CODE, AgentProtocol
+from bridge.simulators.agent_rest import conversation_details
 from bridge.simulators.agent_scenarios import Scenario, scenario_for, scenario_for_agent
 from bridge.simulators.pump import pump
 
 CONVERSATION_PATH = "/v1/convai/conversation"
 SIGNED_URL_PATHS = (f"{CONVERSATION_PATH}/get-signed-url", f"{CONVERSATION_PATH}/get_signed_url")
+DETAILS_PATH = "/v1/convai/conversations/"
 SUBPROTOCOL = Subprotocol("convai")
 
 SIGNATURE_LIFETIME_S = 15 * 60.0
@@ -165,6 +168,8 @@ class AgentServer:
             return self._admit(connection, request, query)
         if target.path in SIGNED_URL_PATHS:
             return self._signed_url(connection, request, query)
+        if target.path.startswith(DETAILS_PATH):
+            return self._details(connection, request, target.path.removeprefix(DETAILS_PATH))
         if target.path == "/healthz":
             return _json(connection, HTTPStatus.OK, {"status": "ok"})
         if target.path == "/stats":
@@ -210,6 +215,14 @@ class AgentServer:
         host = request.headers.get("Host", f"{self.host}:{self.port}")
         url = f"ws://{host}{CONVERSATION_PATH}?{urlencode(fields)}"
         return _json(connection, HTTPStatus.OK, {"signed_url": url})
+
+    def _details(self, connection: ServerConnection, request: Request, conversation_id: str) -> Response:
+        if not self._key_fits(request):
+            return _error(connection, HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Invalid API key")
+        for log in reversed(self.conversations):
+            if log.conversation_id == conversation_id:
+                return _json(connection, HTTPStatus.OK, conversation_details(log, self.options, time.monotonic()))
+        return _error(connection, HTTPStatus.NOT_FOUND, "conversation_not_found", "No such conversation")
 
     def _redeem(self, signature: str, agent_id: str) -> tuple[str, str]:
         """Conversation id (may be empty) and problem (empty = none) of a signature."""

@@ -65,6 +65,14 @@ def test_reject_busy() -> None:
     assert twiml.reject_busy() == HEAD + '<Response><Reject reason="busy" /></Response>'
 
 
+def test_dial() -> None:
+    assert twiml.dial("+4930123456") == HEAD + "<Response><Dial><Number>+4930123456</Number></Dial></Response>"
+    assert (
+        twiml.dial("sip:a&b@example.com")
+        == HEAD + "<Response><Dial><Sip>sip:a&amp;b@example.com</Sip></Dial></Response>"
+    )
+
+
 def test_hang_up() -> None:
     assert twiml.hang_up() == HEAD + "<Response><Hangup /></Response>"
 

@@ -18,7 +18,7 @@ from websockets.http11 import Request, Response
 from bridge import outcome
 from bridge.outcome import EndReason
 from bridge.server import convai_client
-from bridge.server.convai_client import AgentClient, AgentConnectError
+from bridge.server.convai_client import AgentClient, AgentConnectError, AgentTarget
 from bridge.server.sockets import MediaSocket
 from tests.kit.server import free_port, settings_for, until
 from tests.kit.sockets import Owner
@@ -82,7 +82,7 @@ async def failure(base_url: str, *args: Any, **settings: Any) -> AgentConnectErr
     owner = Owner()
     async with client_of(base_url, *args, **settings) as client:
         with pytest.raises(AgentConnectError) as caught:
-            await client.connect("agent_1", owner)
+            await client.connect(AgentTarget("agent_1"), owner)
     assert (owner.opened, owner.lost) == (0, [])
     assert SIGNATURE not in caught.value.detail
     assert SIGNATURE not in str(caught.value)
@@ -96,7 +96,7 @@ async def test_a_public_agent_needs_no_key() -> None:
     owner = Owner()
     async with listening() as upstream:
         async with client_of(f"http://127.0.0.1:{upstream.port}") as client:
-            await client.connect("agent 1&x", owner)
+            await client.connect(AgentTarget("agent 1&x"), owner)
         assert owner.opened == 1
         assert upstream.paths == ["/v1/convai/conversation?agent_id=agent+1%26x"]
         assert upstream.requests[0].headers["User-Agent"].startswith("telephony-bridge/")
@@ -110,7 +110,7 @@ async def test_branch_and_environment_are_asked_for() -> None:
     async with listening() as upstream:
         settings: dict[str, Any] = {"ELEVENLABS_BRANCH_ID": "br/1", "ELEVENLABS_ENVIRONMENT": "staging"}
         async with client_of(f"http://127.0.0.1:{upstream.port}", **settings) as client:
-            await client.connect("a", owner)
+            await client.connect(AgentTarget("a"), owner)
         owner.open_socket.cut()
     assert upstream.paths == ["/v1/convai/conversation?agent_id=a&branch_id=br%2F1&environment=staging"]
 
@@ -141,7 +141,7 @@ async def test_the_second_try_may_succeed() -> None:
     owner = Owner()
     async with listening(503) as upstream:
         async with client_of(f"http://127.0.0.1:{upstream.port}") as client:
-            await client.connect("a", owner)
+            await client.connect(AgentTarget("a"), owner)
         assert (owner.opened, len(upstream.requests)) == (1, 2)
         owner.open_socket.cut()
 
@@ -197,7 +197,7 @@ async def test_an_attempt_that_opens_after_we_gave_up_is_cut() -> None:
         upstream.go_on.clear()
         async with client_of(f"http://127.0.0.1:{upstream.port}", AGENT_CONNECT_TIMEOUT_S="0.1") as client:
             with pytest.raises(AgentConnectError):
-                await client.connect("a", owner)
+                await client.connect(AgentTarget("a"), owner)
             upstream.go_on.set()
             await until(lambda: upstream.answered)
             await until(lambda: len(upstream.close_codes) == upstream.opened)
@@ -211,7 +211,7 @@ async def test_a_call_that_ended_meanwhile_gets_no_agent() -> None:
     async with listening() as upstream:
         upstream.go_on.clear()
         async with client_of(f"http://127.0.0.1:{upstream.port}") as client:
-            connecting = asyncio.create_task(client.connect("a", owner))
+            connecting = asyncio.create_task(client.connect(AgentTarget("a"), owner))
             await until(lambda: upstream.requests)
             connecting.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -267,7 +267,7 @@ async def test_a_key_fetches_a_signed_url() -> None:
 
         settings = {"ELEVENLABS_API_KEY": "sk_secret", "ELEVENLABS_BRANCH_ID": "b", "ELEVENLABS_ENVIRONMENT": "e"}
         async with client_of("http://agents.example", answer, **settings) as client:
-            await client.connect("a", owner)
+            await client.connect(AgentTarget("a"), owner)
         owner.open_socket.cut()
     [request] = asked
     assert str(request.url) == (
@@ -364,6 +364,6 @@ async def test_every_try_asks_for_a_url_of_its_own() -> None:
             return signed(f"ws://127.0.0.1:{upstream.port}/{len(asked)}")(request)
 
         async with client_of("http://agents.example", answer, ELEVENLABS_API_KEY="k") as client:
-            await client.connect("a", owner)
+            await client.connect(AgentTarget("a"), owner)
         owner.open_socket.cut()
     assert upstream.paths == ["/1", "/2"]
