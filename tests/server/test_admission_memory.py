@@ -1,52 +1,52 @@
-"""Call slots in memory: taken and given back once, however often it is said."""
+"""Call slots in memory: what the table of scenarios (test_slot_scenarios.py) does not say."""
 
 from __future__ import annotations
 
-from bridge import outcome
-from bridge.calls.admission import Limits
-from bridge.server.admission_memory import MemoryAdmission
+import pytest
+
+from bridge.calls.admission import AgentLimits, Limits, SlotRequest, ask
+from bridge.server import admission_memory
+from bridge.server.admission_memory import SlotLedger
+from bridge.server.slot_store import HeldCall, Release
+from tests.kit.slots import said
 
 
-def test_taking_twice_takes_one_slot() -> None:
-    admission = MemoryAdmission(Limits(max_calls=2))
-    assert admission.take("a") is None
-    assert admission.take("a") is None
-    assert admission.active == 1
+def take(ledger: SlotLedger, call_id: str, limits: Limits, *, daily: int | None = None, **more: str) -> str:
+    request = SlotRequest(call_id=call_id, source=more.get("source", ""), agent=AgentLimits(daily=daily))
+    return said(ledger.take(ask(limits, request, more.get("day", "d1")), 1000.25))
 
 
-def test_giving_back_twice_gives_one_slot() -> None:
-    admission = MemoryAdmission(Limits(max_calls=2))
-    admission.take("a")
-    admission.take("b")
-    admission.give_back("a")
-    admission.give_back("a")
-    admission.give_back("never taken")
-    assert admission.active == 1
-    assert admission.take("c") is None
-    assert admission.take("d") is outcome.CAPACITY
+def test_calls_let_in_elsewhere_count_whatever_the_limits_say() -> None:
+    ledger = SlotLedger()
+    for _ in range(2):
+        ledger.insert(HeldCall("1", "a", is_batch=True, is_burst=True, day="d1", is_counted=True))
+    ledger.insert(HeldCall("2", "a", is_batch=False, is_burst=False, day="d1", is_counted=True))
+    usage = ledger.usage("d1", 0.0)
+    assert (usage.calls, usage.burst, usage.batch, usage.agents) == (2, 1, 1, {"a": 2})
+    assert ("1" in ledger, "3" in ledger, len(ledger)) == (True, False, 2)
+    assert take(ledger, "1", Limits(9, 1)) == "burst"
+    assert take(ledger, "3", Limits(9, 2)) == "capacity"
+    ledger.give_back(Release("1"))
+    assert take(ledger, "3", Limits(9, 2)) == "granted"
 
 
-def test_who_holds_a_slot_keeps_it_when_the_house_is_full_or_closing() -> None:
-    admission = MemoryAdmission(Limits(max_calls=1))
-    admission.take("a")
-    admission.draining = True
-    assert admission.take("a") is None
-    assert admission.take("b") is outcome.DRAINING
-    assert admission.active == 1
+def test_two_days_are_remembered() -> None:
+    ledger = SlotLedger()
+    ledger.add_burst("d1", 60_000)
+    take(ledger, "1", Limits(9), day="d1")
+    take(ledger, "2", Limits(9), day="d2")
+    assert take(ledger, "3", Limits(9), daily=1, day="d1") == "agent_daily_limit"
+    assert ledger.usage("d1", 0.0).burst_minutes_today == 1.0
+    take(ledger, "4", Limits(9), day="d3")
+    assert take(ledger, "5", Limits(9), daily=1, day="d2") == "agent_daily_limit"
+    assert ledger.usage("d1", 0.0).burst_minutes_today == 0.0
+    assert take(ledger, "6", Limits(9), daily=1, day="d1") == "granted"
 
 
-def test_the_workspaces_limit_counts_too() -> None:
-    admission = MemoryAdmission(Limits(max_calls=9, workspace_concurrency=1))
-    assert admission.would_refuse() is None
-    admission.take("a")
-    assert admission.would_refuse() is outcome.CAPACITY
-    assert admission.take("b") is outcome.CAPACITY
-    admission.give_back("a")
-    assert admission.would_refuse() is None
-
-
-def test_asking_takes_nothing() -> None:
-    admission = MemoryAdmission(Limits(max_calls=1))
-    assert admission.would_refuse() is None
-    assert admission.would_refuse() is None
-    assert admission.active == 0
+def test_only_so_many_sources_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission_memory, "MAX_SOURCES", 2)
+    ledger = SlotLedger()
+    limits = Limits(9, calls_per_second_per_source=1)
+    assert [take(ledger, str(n), limits, source=f"s{n}") for n in range(3)] == ["granted"] * 3
+    assert take(ledger, "x", limits, source="s2") == "rate_limited"
+    assert take(ledger, "y", limits, source="s0") == "granted", "the oldest went first"
