@@ -88,6 +88,9 @@ class Leg(Protocol):
     def next_timer(self) -> float:
         """When ``handle_timer`` wants to be called next (``inf`` = never). May be too early, never too late."""
 
+    def lingering(self) -> bool:
+        """Whether the socket is still needed after the call's end: some carriers part with a handshake of their own."""
+
     def handle_timer(self, now: float) -> list[Event]:
         """Let time pass; afterwards drain. Harmless when called too early."""
 

@@ -230,6 +230,10 @@ class TwilioLeg:
             return self._opened_s + self._options.start_timeout_s
         return self._last_message_s + self._options.silence_timeout_s
 
+    def lingering(self) -> bool:
+        """See ``Leg.lingering``: Twilio is told by the close itself."""
+        return False
+
     def handle_timer(self, now: float) -> list[Event]:
         """Let time pass; see ``Leg.handle_timer``."""
         if now < self.next_timer():

@@ -1,8 +1,8 @@
 """The TwiML that the answer and fallback webhooks give. Pure text, escaped by the standard library.
 
-Source: Twilio "TwiML Stream", "TwiML Reject", "TwiML Redirect", "TwiML Dial", read 2026-11-21. ``<Connect>`` blocks until our
-side closes the media socket, then the verb behind it runs: a ``<Redirect>`` to the fallback webhook, so that a
-call goes on or ends with words even when this process has died meanwhile.
+Source: Twilio "TwiML Stream", "TwiML Reject", "TwiML Redirect", "TwiML Dial", read 2026-11-21. ``<Connect>`` blocks
+until our side closes the media socket, then the verb behind it runs: a ``<Redirect>`` to the fallback webhook, so
+that a call goes on or ends with words even when this process has died meanwhile.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from bridge.events import Audio, CallInfo, Command, Ended, Event, Hangup, Offered
 from bridge.leg import CarrierSpec, LegOptions, Outgoing, UpgradeRequest
 from bridge.media.format import ULAW_8K, MediaFormat
-from tests.kit import twilio
+from tests.kit import genesys, twilio
 
 OPTIONS = LegOptions(start_timeout_s=5.0, silence_timeout_s=30.0)
 
@@ -58,6 +58,9 @@ class FakeLeg:
 
     def next_timer(self) -> float:
         return math.inf
+
+    def lingering(self) -> bool:
+        return False
 
     def handle_timer(self, now: float) -> list[Event]:
         return self.receive("", now)
@@ -108,6 +111,13 @@ DIALECTS: dict[str, Dialect] = {
         audio=lambda payload: twilio.media(payload, 20),
         ends=(twilio.STOP,),
         broken=("", "{", b"\x00\x01", "[]", '{"event":"media"}', twilio.start(), twilio.dtmf("x")),
+    ),
+    "genesys": Dialect(
+        request=genesys.REQUEST,
+        opening=(genesys.opening(),),
+        audio=lambda payload: payload,
+        ends=(genesys.message("close", {"reason": "end"}), genesys.message("close")),
+        broken=("", "{", "[]", '{"type":"ping"}', genesys.opening(), genesys.message("ping", id=genesys.ZERO_ID)),
     ),
 }
 """One entry per carrier of the registry; the suite fails while one is missing."""

@@ -6,13 +6,14 @@ import dataclasses
 
 import pytest
 
-from bridge.providers import REGISTRY, find_carrier, twilio
+from bridge.providers import REGISTRY, find_carrier, genesys, twilio
 
 
 def test_every_carrier_is_listed_under_its_own_name() -> None:
-    assert list(REGISTRY) == ["twilio"]
+    assert list(REGISTRY) == ["twilio", "genesys"]
     assert all(name == spec.name for name, spec in REGISTRY.items())
     assert REGISTRY["twilio"] is twilio.SPEC
+    assert REGISTRY["genesys"] is genesys.SPEC
 
 
 def test_no_two_carriers_share_a_path() -> None:
@@ -34,6 +35,20 @@ def test_no_two_carriers_share_a_path() -> None:
 )
 def test_a_path_finds_its_carrier(raw_path: str, found: dict[str, str] | None) -> None:
     assert find_carrier(raw_path) == (None if found is None else (twilio.SPEC, found))
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "agent_id"),
+    [
+        ("/genesys/agent_1", "agent_1"),
+        ("//genesys//agent_1/?version=2", "agent_1"),
+        ("/v1/convai/conversation/genesys/agent_1", "agent_1"),
+        ("/genesys", None),
+        ("/genesys/a/b", None),
+    ],
+)
+def test_genesys_names_the_agent_in_its_path(raw_path: str, agent_id: str | None) -> None:
+    assert find_carrier(raw_path) == (None if agent_id is None else (genesys.SPEC, {"agent_id": agent_id}))
 
 
 @pytest.mark.parametrize(
