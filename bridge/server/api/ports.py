@@ -1,0 +1,175 @@
+"""What the API needs from the rest of the bridge, as small protocols.
+
+The stores of ``bridge.server`` fit most of them as they are; tests use fakes. Every method may raise
+``errors.Unavailable``, ``OSError`` or the database's own errors when what stands behind it does not answer: the
+API turns them into 503.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import msgspec
+
+from bridge.calls.record import CallRecord
+from bridge.calls.routing import Listed
+from bridge.calls.rules import Route
+from bridge.server.live_calls import LiveCall
+from bridge.server.recording.library import OpenAudio
+from bridge.server.recording.options import AudioFormat
+from bridge.server.slot_store import Usage
+from bridge.server.store.calls import Deleted
+from bridge.server.store.listing import CallFilter, CallPage
+
+
+class CallsPort(Protocol):
+    """The stored calls: ``bridge.server.store.calls.CallStore``."""
+
+    async def page(self, wanted: CallFilter, cursor: str | None, limit: int) -> CallPage:
+        """Calls by time of offer, newest first, without journals. Raises ``QueryError`` for what makes no sense."""
+        ...
+
+    async def get(self, call_id: str) -> CallRecord | None:
+        """One call with its journal; None = there is none."""
+        ...
+
+    async def by_conversation(self, conversation_id: str) -> CallRecord | None:
+        """The call that had this conversation, its last or an earlier one."""
+        ...
+
+    async def by_call_sid(self, call_sid: str) -> CallRecord | None:
+        """The newest call with the carrier's id."""
+        ...
+
+    async def delete(self, call_id: str) -> Deleted | None:
+        """Forget a call that is over; None = there was none. Raises ``LiveCallError`` when it goes on."""
+        ...
+
+
+class LivePort(Protocol):
+    """The register of calls in progress: ``bridge.server.live_calls.LiveCalls``."""
+
+    @property
+    def state(self) -> Literal["memory", "redis", "redis_down"]:
+        """Whose calls ``all`` knows: with ``redis`` everybody's, else those of this process."""
+        ...
+
+    async def all(self) -> Sequence[LiveCall]:
+        """The calls, oldest first."""
+        ...
+
+
+class AudioPort(Protocol):
+    """The recordings: ``bridge.server.recording.library.AudioLibrary``."""
+
+    async def open_audio(self, location: str, wanted: AudioFormat | None = None, range_header: str = "") -> OpenAudio:
+        """A recording, whole or in part. Raises ``AudioNotFoundError``, ``AudioFormatError``, ``RangeError``,
+        ``ConfigError`` where MP3 cannot be made, ``BucketError``."""
+        ...
+
+    async def delete_audio(self, location: str) -> None:
+        """Delete a recording; again is no mistake. Raises ``AudioNotFoundError``, ``BucketError``, ``OSError``."""
+        ...
+
+
+class RoutesPort(Protocol):
+    """The routes from numbers to agents: ``bridge.server.api.stored_routes.StoredRoutes``."""
+
+    def listed(self) -> Sequence[Listed]:
+        """All routes in force, in the order in which they are tried."""
+        ...
+
+    async def put(self, document: bytes) -> Route:
+        """Add or replace the database's route of a number and carrier. Raises ``RoutingError``."""
+        ...
+
+    async def delete(self, number: str, provider: str) -> bool:
+        """Remove a route from the database; False = it has none of that number and carrier."""
+        ...
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook event and how far it got."""
+
+    id: str
+    """Receivers see it in the body and in a header; the same when it is sent again."""
+    call_id: str
+    """The bridge's id of the call."""
+    sequence: int
+    """Order among the events of the call, from 1."""
+    type: str
+    """E.g. ``call.started``, ``post_call_transcription``."""
+    state: str
+    """``pending``, ``delivered`` or ``dead``."""
+    attempts: int
+    """How often it was sent."""
+    created_at: float
+    """Unix seconds."""
+    next_attempt_at: float | None
+    """Unix seconds; null when there will be none."""
+    delivered_at: float | None
+    """Unix seconds; null while it is not."""
+    last_error: str
+    """What the last attempt came to; empty when it was taken."""
+
+
+class DeliveriesPort(Protocol):
+    """The webhook outbox."""
+
+    async def of_call(self, call_id: str) -> Sequence[Delivery]:
+        """All events of a call, by sequence."""
+
+    async def dead(self, limit: int) -> Sequence[Delivery]:
+        """Events that were given up, oldest first."""
+
+    async def replay(self, ids: Sequence[str] | None) -> int:
+        """Put dead events back into the queue (None = all of them); how many there were."""
+
+
+class ControlResult(enum.Enum):
+    """How an order to a live call came out."""
+
+    DONE = enum.auto()
+    NOT_LIVE = enum.auto()
+    """No instance carries such a call."""
+    ELSEWHERE = enum.auto()
+    """Another instance carries it, and cannot be reached from here."""
+    NOT_RECORDED = enum.auto()
+    """The call is not recorded, so there is nothing to pause."""
+
+
+class ControlPort(Protocol):
+    """Orders to calls in progress."""
+
+    async def hang_up(self, call_id: str) -> ControlResult:
+        """End the call."""
+
+    async def pause_recording(self, call_id: str) -> ControlResult:
+        """Write silence from now on; harmless when it is paused."""
+
+    async def resume_recording(self, call_id: str) -> ControlResult:
+        """Record again; harmless when it is not paused."""
+
+
+class UsagePort(Protocol):
+    """Who holds how many slots: ``bridge.server.admission.Admission``."""
+
+    def usage(self) -> Usage:
+        """Slots and limits at this moment."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiPorts:
+    """Everything that the API stands on."""
+
+    calls: CallsPort
+    live: LivePort
+    audio: AudioPort
+    routes: RoutesPort
+    deliveries: DeliveriesPort
+    control: ControlPort
+    usage: UsagePort
