@@ -63,6 +63,7 @@ MAX_DURATION = _define(
     "The agent's longest conversation was reached; raise it in the agent's settings if too short.",
 )
 
+OPERATOR_HANGUP = _define(_OK, "operator_hangup", "Nothing to do: somebody ended the call through the API.")
 PROBE = _define(_OK, "probe", "Nothing to do: the carrier tried the connection; no call took place.")
 DIVERTED = _define(_OK, "diverted", "All slots were taken and the route's overflow number took the call.")
 
@@ -113,7 +114,7 @@ CAPACITY = _define(
 AGENT_CAPACITY = _define(
     _SERVER,
     "agent_capacity",
-    "The agent's own concurrency limit is reached; raise it in its route or in AGENT_CONCURRENCY, or allow burst.",
+    "The agent's own concurrency limit is reached; raise it in its route or in AGENT_CONCURRENCY.",
 )
 AGENT_DAILY_LIMIT = _define(
     _SERVER,

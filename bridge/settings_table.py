@@ -1,35 +1,42 @@
-"""The README's table of settings, generated from ``config.Settings`` so that it cannot go stale."""
+"""The README's tables of settings, one a topic, generated from ``config.Settings`` so that they cannot go stale."""
 
 from __future__ import annotations
 
-from bridge.config import CONFIG_FILE_VARIABLE, DEFAULT_CONFIG_FILE, Settings, is_secret
+from typing import Any
 
-_UNITS = {"_s": "s", "_ms": "ms", "_calls": "calls", "_concurrency": "calls"}
-"""Unit by the end of a setting's name."""
+from bridge.config import CONFIG_FILE_VARIABLE, DEFAULT_CONFIG_FILE, TOPICS, is_secret
+from bridge.settings.base import facts_of
+
+HEAD = "| Setting | Default | Unit | What and why |\n|---|---|---|---|"
+SECRET, RESTART = " Secret.", " Changes take a restart."
 
 
 def settings_table() -> str:
-    """Render every setting as a Markdown table: name, default, unit, what it does and why."""
-    rows = [
-        "| Setting | Default | Unit | What and why |",
-        "|---|---|---|---|",
-        _row(
-            CONFIG_FILE_VARIABLE,
-            f"`{DEFAULT_CONFIG_FILE}`",
-            "",
-            "TOML file with settings; need not exist at its default.",
-        ),
-    ]
-    for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f"`{field.default}`"
-        about = (field.description or "") + (" Secret." if is_secret(name) else "")
-        rows.append(_row(name.upper(), default, _unit(name), about))
-    return "\n".join(rows)
+    """Render every setting as Markdown tables: name, default, unit, what it does and why."""
+    parts: list[str] = []
+    for topic in TOPICS:
+        title = (topic.__doc__ or "").rstrip(".")
+        rows = [_row(name, topic.model_fields[name].default, facts_of(topic, name).unit, _about(topic, name))
+                for name in topic.__annotations__]  # fmt: skip
+        if not parts:
+            about = "TOML file with settings and routes; need not exist at its default."
+            rows.insert(0, _row(CONFIG_FILE_VARIABLE, DEFAULT_CONFIG_FILE, "", about + RESTART))
+        parts.append("\n".join([f"### {title}", "", HEAD, *rows]))
+    return "\n\n".join(parts)
 
 
-def _row(name: str, default: str, unit: str, about: str) -> str:
-    return f"| `{name}` | {default} | {unit} | {about} |"
+def _about(topic: type[Any], name: str) -> str:
+    text = str(topic.model_fields[name].description)
+    return text + (SECRET if is_secret(name) else "") + (RESTART if facts_of(topic, name).restart else "")
 
 
-def _unit(name: str) -> str:
-    return next((unit for end, unit in _UNITS.items() if name.endswith(end)), "")
+def _row(name: str, default: object, unit: str, about: str) -> str:
+    return f"| `{name.upper()}` | {_shown(default)} | {unit} | {about} |"
+
+
+def _shown(default: object) -> str:
+    if default is None or default == ():
+        return ""
+    if isinstance(default, bool):
+        return "`on`" if default else "`off`"
+    return f"`{', '.join(default) if isinstance(default, tuple) else default}`"

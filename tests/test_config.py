@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from bridge.auth.twilio import TwilioKeys
-from bridge.config import Settings, load_settings
+from bridge.calls.admission import AgentLimits
+from bridge.calls.rules import Overflow
+from bridge.config import TOPICS, Configuration, Settings, configuration_files, load_configuration, load_settings
 from bridge.errors import ConfigError
 from bridge.settings_table import settings_table
 
@@ -136,7 +138,11 @@ def test_all_mistakes_of_all_sources_come_in_one_message(empty_folder: Path) -> 
         ("BRIDGE_PORT", "65536", "is '65536'; give a whole number from 1 to 65535"),
         ("BRIDGE_PORT", "80.5", "is '80.5'; give a whole number from 1 to 65535"),
         ("BRIDGE_MAX_CALLS", "0", "is '0'; give a whole number from 1 to 100000"),
-        ("WORKSPACE_CONCURRENCY", "-1", "is '-1'; give a whole number from 1 to 100000"),
+        (
+            "WORKSPACE_CONCURRENCY",
+            "-1",
+            "is '-1'; give a whole number from 1 to 100000, or a plan: free, starter, creator, pro, scale, business",
+        ),
         ("START_TIMEOUT_S", "0", "is '0'; give a number above 0, up to 60"),
         ("AGENT_SILENCE_S", "inf", "is 'inf'; give a number above 0, up to 3600"),
         ("UPLOAD_CHUNK_MS", "260", "is '260'; give a whole number from 20 to 250"),
@@ -274,33 +280,55 @@ def test_key_rings_are_split_at_commas() -> None:
     assert settings.carrier_secrets == {
         "twilio_auth_token": ("new", "old"),
         "twilio_shared_keys": ("id1=s1", "id2=s2=="),
+        "genesys_api_key": (),
+        "genesys_client_secret": (),
+        "genesys_organization_id": (),
     }
 
 
 def test_without_keys_the_rings_are_empty() -> None:
     assert load_settings({"TWILIO_AUTH_TOKEN": " , "}).twilio_keys == TwilioKeys((), {})
-    assert load_settings({}).carrier_secrets == {"twilio_auth_token": (), "twilio_shared_keys": ()}
+    assert set(load_settings({}).carrier_secrets.values()) == {()}
 
 
 # --- the README's table --------------------------------------------------------------------------------------
 
 
 def test_the_table_has_a_row_for_every_setting_with_its_reason() -> None:
-    rows = settings_table().splitlines()
-    assert rows[2].startswith("| `BRIDGE_CONFIG` | `bridge.toml` |")
-    names = [row.split("`")[1] for row in rows[3:]]
+    rows = [line for line in settings_table().splitlines() if line.startswith("| `")]
+    assert rows[0].startswith("| `BRIDGE_CONFIG` | `bridge.toml` |")
+    names = [row.split("`")[1] for row in rows[1:]]
     assert names == [name.upper() for name in Settings.model_fields]
-    assert all(row.count("|") == 5 and len(row.split("|")[4].strip()) > 20 for row in rows[2:])
-    assert "| `BRIDGE_PORT` | `8080` |  | Port for HTTP and WebSockets alike. |" in rows
+    assert all(row.count("|") == 5 and len(row.split("|")[4].strip()) > 20 for row in rows)
+    assert "| `BRIDGE_PORT` | `8080` |  | Port for HTTP and WebSockets alike. Changes take a restart. |" in rows
     assert any(row.startswith("| `DRAIN_TIMEOUT_S` | `300` | s | How long") for row in rows)
     assert any(row.startswith("| `BRIDGE_MAX_CALLS` | `1000` | calls | ") for row in rows)
     assert any(row.startswith("| `BRIDGE_API_KEY` |  |  | ") and row.endswith("Secret. |") for row in rows)
 
 
+def test_the_tables_stand_by_topic() -> None:
+    titles = [line.removeprefix("### ") for line in settings_table().splitlines() if line.startswith("###")]
+    assert titles == [
+        "Server", "Agent", "Twilio", "Genesys", "Limits", "Personalization webhook", "Webhooks",
+        "Records and recordings", "Several processes", "Time-outs and buffers", "Log and privacy",
+    ]  # fmt: skip
+    assert [name for topic in TOPICS for name in topic.model_fields] == list(Settings.model_fields)
+
+
+def test_the_table_shows_defaults_as_they_are_written() -> None:
+    rows = {line.split("`")[1]: line for line in settings_table().splitlines() if line.startswith("| `")}
+    assert rows["BURST"].startswith("| `BURST` | `off` |  | ")
+    assert rows["EGRESS_ALLOW"].startswith("| `EGRESS_ALLOW` |  |  | ")
+    assert rows["WEBHOOK_EVENTS"].startswith("| `WEBHOOK_EVENTS` | `call.started, call.answered, ")
+    assert rows["AGENT_CONCURRENCY"].startswith("| `AGENT_CONCURRENCY` | `-1` | calls | ")
+    assert rows["REDIS_URL"].endswith(" Secret. Changes take a restart. |")
+    assert rows["RETENTION_AUDIO_DAYS"].startswith("| `RETENTION_AUDIO_DAYS` | `30` | days | ")
+
+
 def test_a_setting_has_a_name_with_its_unit() -> None:
     fields: dict[str, Any] = dict(Settings.model_fields)
     timed = [name for name in fields if any(word in name for word in ("timeout", "silence", "ttl", "buffer", "chunk"))]
-    assert len(timed) == 9
+    assert len(timed) == 10
     assert all(name.endswith(("_s", "_ms")) for name in timed)
 
 
@@ -309,3 +337,86 @@ def test_a_key_with_a_stray_character_is_refused_without_showing_it() -> None:
         load_settings({"ELEVENLABS_API_KEY": "sk_\u00e9toile"})
     assert "ELEVENLABS_API_KEY (from environment) holds a character that no key has" in str(caught.value)
     assert "toile" not in str(caught.value)
+
+
+# --- the configuration as a whole ----------------------------------------------------------------------------
+
+
+def test_routes_and_settings_come_from_one_file(empty_folder: Path) -> None:
+    (empty_folder / "bridge.toml").write_text(
+        'elevenlabs_agent_id = "agent_0"\nrecording = true\n'
+        '[[routes]]\nnumber = "+49 30 *"\nagent = "agent_1"\n'
+        '[agents."agent_1"]\nconcurrency = 3\n'
+    )
+    configuration = load_configuration({})
+    assert isinstance(configuration, Configuration)
+    resolved = configuration.routing.resolve("twilio", "+4930123", "", configuration.settings.route_defaults)
+    assert (resolved.agent_id, resolved.limits.concurrency, resolved.recording) == ("agent_1", 3, True)
+    assert load_settings({}) == configuration.settings
+
+
+def test_mistakes_in_routes_and_settings_come_in_one_message(empty_folder: Path) -> None:
+    (empty_folder / "bridge.toml").write_text('bridge_port = 0\nRoute = 1\n[[routes]]\nnumber = "*"\nagnet = "a"\n')
+    assert mistakes({}) == [
+        "Route (in bridge.toml) is no setting; did you mean routes?",
+        "BRIDGE_PORT (from bridge.toml) is '0'; give a whole number from 1 to 65535",
+        "routes[1](*).agnet is no member of it; did you mean agent? (in bridge.toml)",
+    ]
+
+
+def test_a_route_may_divert_to_where_the_settings_say(empty_folder: Path) -> None:
+    (empty_folder / "bridge.toml").write_text('[[routes]]\nnumber = "*"\noverflow = "divert"\n')
+    assert mistakes({}) == [
+        "routes[1](*).overflow is divert; give overflow_divert_to, or set OVERFLOW_DIVERT_TO (in bridge.toml)"
+    ]
+    assert load_configuration({"OVERFLOW_DIVERT_TO": "+4930123456"}).routing.routes[0].number == "*"
+
+
+def test_the_files_that_are_read(empty_folder: Path) -> None:
+    assert configuration_files({}) == (Path("bridge.toml"), Path(".env"))
+    (empty_folder / ".env").write_text("BRIDGE_CONFIG=other.toml\n")
+    assert configuration_files({}) == (Path("other.toml"), Path(".env"))
+    assert configuration_files({"BRIDGE_CONFIG": "third.toml"}) == (Path("third.toml"), Path(".env"))
+    assert configuration_files({}, Path("a.toml"), Path("b.env")) == (Path("a.toml"), Path("b.env"))
+
+
+def test_what_the_settings_mean_for_limits_and_routes() -> None:
+    settings = load_settings(
+        {
+            "BRIDGE_MAX_CALLS": "50", "WORKSPACE_CONCURRENCY": "pro", "BURST": "on", "BURST_CAP": "40",
+            "BURST_MINUTES_PER_DAY": "90", "CALLS_PER_SECOND_PER_SOURCE": "2.5", "AGENT_CONCURRENCY": "5",
+            "AGENT_DAILY_LIMIT": "100", "OVERFLOW": "Queue", "OVERFLOW_QUEUE_S": "7", "RECORDING": "on",
+            "ELEVENLABS_AGENT_ID": "agent_0", "ELEVENLABS_BRANCH_ID": "b", "ELEVENLABS_ENVIRONMENT": "staging",
+            "PERSONALIZATION_URL": "https://h.example/p?a=1",
+        }
+    )  # fmt: skip
+    limits = settings.limits
+    assert (limits.max_calls, limits.workspace_concurrency, limits.burst_cap) == (50, 20, 40)
+    assert (limits.burst_minutes_per_day, limits.calls_per_second_per_source) == (90.0, 2.5)
+    defaults = settings.route_defaults
+    assert (defaults.agent_id, defaults.branch, defaults.environment) == ("agent_0", "b", "staging")
+    assert defaults.limits == AgentLimits(concurrency=5, daily=100, bursting=True)
+    assert (defaults.overflow, defaults.overflow_queue_s, defaults.overflow_divert_to) == (Overflow.QUEUE, 7.0, "")
+    assert (defaults.recording, defaults.personalization) == (True, True)
+
+
+def test_recordings_lie_in_the_data_folder() -> None:
+    settings = load_settings({"DATA_DIR": "/srv/bridge"})
+    assert settings.recordings_dir == Path("/srv/bridge/recordings")
+    assert load_settings({"RECORDING_DIR": "/srv/audio"}).recordings_dir == Path("/srv/audio")
+
+
+@pytest.mark.parametrize(
+    ("environ", "caution"),
+    [
+        ({"WEBHOOK_URL": "https://h.example"}, "Set WEBHOOK_SECRET: "),
+        ({"GENESYS_CLIENT_SECRET": "c2VjcmV0"}, "Set GENESYS_API_KEY: "),
+        ({"BURST": "on"}, "Set WORKSPACE_CONCURRENCY: "),
+        ({"RETENTION_RECORDS_DAYS": "7"}, "Raise RETENTION_RECORDS_DAYS: "),
+        ({"RECORDING": "on", "RETENTION_AUDIO_DAYS": "0"}, "Raise RETENTION_AUDIO_DAYS: "),
+    ],
+)
+def test_what_is_hardly_meant_is_said(environ: dict[str, str], caution: str) -> None:
+    [found] = load_settings(environ).cautions
+    assert found.startswith(caution)
+    assert load_settings({}).cautions == ()

@@ -15,8 +15,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"events", "leg", "auth"}),
     frozenset({"providers", "sip", "convai"}),
     frozenset({"calls"}),
-    frozenset({"config", "settings_table", "readme", "server", "simulators", "web"}),
-    frozenset({"cli", "bench", "__main__"}),
+    frozenset({"settings", "config", "settings_table", "readme", "server", "simulators", "web"}),
+    frozenset({"cli", "cli_webhooks", "bench", "__main__"}),
 )
 """Lowest first. A module imports from its own layer and those before it."""
 STRANGERS = LAYERS[2]

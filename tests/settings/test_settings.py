@@ -1,0 +1,286 @@
+"""The settings by topic: what each takes, what it becomes, and the words for what it does not take."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import UTC
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydantic import SecretStr
+
+from bridge.auth.api_keys import ApiKey, Scope
+from bridge.calls.webhooks import ALL_EVENTS
+from bridge.config import Settings, is_secret, load_settings
+from bridge.errors import ConfigError, LocalError
+from bridge.settings.base import Topic, facts_of
+
+UUID = "d7934305-0972-4844-938e-9060eef73d05"
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def mistakes(**environ: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(environ)
+    return [line.removeprefix("  - ") for line in str(caught.value).splitlines()[1:]]
+
+
+# --- what is taken -------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_of_the_new_settings() -> None:
+    settings = load_settings({})
+    assert (settings.instance_id, settings.timezone, settings.zone) == (None, "UTC", UTC)
+    assert (settings.redact_numbers, settings.redact_dtmf, settings.burst, settings.recording) == (False,) * 4
+    assert (settings.redis_url, settings.redis_prefix, settings.limits_when_redis_down) == (None, "bridge", "fail_open")
+    assert (settings.agent_concurrency, settings.agent_daily_limit, settings.burst_cap) == (-1, None, 300)
+    assert (settings.burst_minutes_per_day, settings.calls_per_second_per_source) == (None, None)
+    assert (settings.overflow, settings.overflow_queue_s, settings.overflow_divert_to) == ("reject", 60.0, None)
+    assert (settings.retention_records_days, settings.retention_transcripts_days) == (90.0, 30.0)
+    assert (settings.retention_audio_days, settings.recording_format, settings.recording_bucket) == (30.0, "wav", None)
+    assert (settings.personalization_timeout_s, settings.personalization_on_failure) == (3.0, "continue")
+    assert (settings.webhook_events, settings.webhook_max_age_h, settings.egress_allow) == (ALL_EVENTS, 24.0, ())
+    assert (settings.api_keys, settings.webhook_secrets, settings.elevenlabs_webhook_secrets) == ((), (), ())
+    assert (settings.webhook_header_map, settings.personalization_header_map) == ({}, {})
+    assert (settings.carrier_options, settings.genesys_output_wait_s) == ({"genesys_when_full": "retry"}, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("plan", "calls"),
+    [("free", 4), ("Starter", 6), ("creator", 10), ("PRO", 20), ("scale", 30), ("business", 30), ("77", 77)],
+)
+def test_a_plan_stands_for_its_limit(plan: str, calls: int) -> None:
+    assert load_settings({"WORKSPACE_CONCURRENCY": plan}).workspace_concurrency == calls
+
+
+def test_a_limit_may_be_given_as_a_number() -> None:
+    assert Settings(workspace_concurrency=5).workspace_concurrency == 5
+
+
+def test_api_keys_have_a_scope() -> None:
+    settings = load_settings({"BRIDGE_API_KEY": "one, read:two,admin:three"})
+    assert settings.api_keys == (
+        ApiKey(Scope.ADMIN, "one"),
+        ApiKey(Scope.READ, "two"),
+        ApiKey(Scope.ADMIN, "three"),
+    )
+
+
+def test_a_time_zone_of_the_iana_list() -> None:
+    assert load_settings({"TIMEZONE": "Europe/Berlin"}).zone == ZoneInfo("Europe/Berlin")
+    assert load_settings({"TIMEZONE": "utc"}).zone is UTC
+
+
+@pytest.mark.parametrize("word", ["on", "ON", "true", "1", "yes"])
+def test_switches_are_truth_values(word: str) -> None:
+    settings = load_settings({"RECORDING": word, "REDACT_NUMBERS": "off"})
+    assert settings.recording is True
+    assert settings.redact_numbers is False
+
+
+@pytest.mark.parametrize("url", ["redis://h:6379/0", "rediss://:pw@h/1", "unix:///run/redis.sock", "redis://[::1]"])
+def test_addresses_of_a_redis(url: str) -> None:
+    assert load_settings({"REDIS_URL": url}).redis_url == SecretStr(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:p@h/db", "postgres://h/db", "postgresql+asyncpg://h:5432/db", "sqlite:///a.db", "sqlite:////a/b"],
+)
+def test_addresses_of_a_database(url: str) -> None:
+    assert load_settings({"DATABASE_URL": url}).database_url == SecretStr(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket"),
+    [
+        ("s3://calls", ("calls", "")),
+        ("s3://calls/", ("calls", "")),
+        ("s3://my.calls-1/a/b/", ("my.calls-1", "a/b")),
+    ],
+)
+def test_a_bucket_has_a_name_and_a_prefix(url: str, bucket: tuple[str, str]) -> None:
+    assert load_settings({"RECORDING_S3_URL": url}).recording_bucket == bucket
+
+
+@pytest.mark.parametrize(
+    ("given", "target"),
+    [("+49 30 123456", "+4930123456"), ("0049 30/123456", "+4930123456"), ("sip:desk@pbx:5070", "sip:desk@pbx:5070")],
+)
+def test_where_callers_are_diverted(given: str, target: str) -> None:
+    assert load_settings({"OVERFLOW": "divert", "OVERFLOW_DIVERT_TO": given}).overflow_divert_to == target
+
+
+def test_hold_audio_is_a_file_that_is_there(empty_folder: Path) -> None:
+    (empty_folder / "hold.wav").write_bytes(b"RIFF")
+    assert load_settings({"HOLD_AUDIO": "hold.wav"}).hold_audio == Path("hold.wav")
+
+
+def test_headers_are_a_json_object() -> None:
+    settings = load_settings(
+        {"PERSONALIZATION_HEADERS": '{"X-Api-Key": "hunter2"}', "WEBHOOK_HEADERS": '{"Authorization":"Bearer hunter3"}'}
+    )
+    assert settings.personalization_header_map == {"X-Api-Key": "hunter2"}
+    assert settings.webhook_header_map == {"Authorization": "Bearer hunter3"}
+    assert "hunter" not in repr(settings)
+
+
+def test_webhook_secrets_are_rings() -> None:
+    settings = load_settings({"WEBHOOK_SECRET": "new,old", "ELEVENLABS_WEBHOOK_SECRET": "wsec_1"})
+    assert (settings.webhook_secrets, settings.elevenlabs_webhook_secrets) == (("new", "old"), ("wsec_1",))
+
+
+def test_the_url_of_a_webhook_keeps_path_and_query() -> None:
+    settings = load_settings({"WEBHOOK_URL": "https://h.example/a/?b=1", "PERSONALIZATION_URL": "http://10.0.0.1:8/p/"})
+    assert (settings.webhook_url, settings.personalization_url) == ("https://h.example/a/?b=1", "http://10.0.0.1:8/p/")
+
+
+def test_events_are_a_list() -> None:
+    settings = load_settings({"WEBHOOK_EVENTS": "call.ended, call.started,call.ended"})
+    assert settings.webhook_events == ("call.ended", "call.started")
+
+
+def test_networks_and_addresses_that_are_open() -> None:
+    assert load_settings({"EGRESS_ALLOW": "10.1.0.0/16, 127.0.0.1,fd00::/8"}).egress_allow == (
+        ipaddress.ip_network("10.1.0.0/16"),
+        ipaddress.ip_network("127.0.0.1/32"),
+        ipaddress.ip_network("fd00::/8"),
+    )
+    assert Settings(egress_allow=(ipaddress.ip_network("10.1.0.0/16"),)).egress_allow[0].prefixlen == 16
+
+
+def test_what_genesys_needs() -> None:
+    settings = load_settings(
+        {
+            "GENESYS_API_KEY": "new,old",
+            "GENESYS_CLIENT_SECRET": "TXlTdXBlclNlY3JldEtleQ, c2Vjb25k",
+            "GENESYS_ORGANIZATION_ID": UUID.upper(),
+            "GENESYS_WHEN_FULL": "overflow",
+            "GENESYS_OUTPUT_WAIT_S": "0",
+        }
+    )
+    assert settings.carrier_secrets["genesys_api_key"] == ("new", "old")
+    assert settings.carrier_secrets["genesys_client_secret"] == ("TXlTdXBlclNlY3JldEtleQ", "c2Vjb25k")
+    assert settings.carrier_secrets["genesys_organization_id"] == (UUID,)
+    assert settings.carrier_options == {"genesys_when_full": "overflow"}
+    assert settings.genesys_output_wait_s == 0
+
+
+# --- what is not ---------------------------------------------------------------------------------------------
+
+NOT_REDIS = "is no address of a Redis; give redis://HOST:6379/0, rediss://HOST:6379/0 (TLS) or unix:///PATH"
+NO_URL = "give an absolute URL such as https://hooks.example.com/bridge"
+HEADERS = 'give a JSON object of texts such as {"X-Api-Key": "..."}'
+NOT_DATABASE = "is no address of a database; give postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///PATH"
+NO_ZONE = "is no time zone that this machine knows; give an IANA name such as Europe/Berlin (and install tzdata)"
+NO_NUMBER = "is no international number; give it with + and country code, such as +49301234567"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("BRIDGE_API_KEY", "good,write:hunter2", "key 2 has an unknown scope before its colon; "),
+        ("INSTANCE_ID", "a b", "is 'a b'; give up to 100 letters, digits, dots, colons, hyphens and underscores"),
+        ("TIMEZONE", "Berlin", NO_ZONE),
+        ("TIMEZONE", "../etc/passwd", NO_ZONE),
+        ("TIMEZONE", "Europe", NO_ZONE),
+        ("REDACT_DTMF", "maybe", "is 'maybe'; give on or off"),
+        ("WORKSPACE_CONCURRENCY", "gold", "is 'gold'; give a whole number from 1 to 100000, or a plan: free, "),
+        ("AGENT_CONCURRENCY", "-2", "is '-2'; give a whole number from -1 to 100000"),
+        ("CALLS_PER_SECOND_PER_SOURCE", "0", "is '0'; give a number above 0, up to 10000"),
+        ("OVERFLOW", "hang", "is 'hang'; give one of reject, queue, divert"),
+        ("OVERFLOW_DIVERT_TO", "030 1234", NO_NUMBER),
+        ("OVERFLOW_DIVERT_TO", "+49 3", NO_NUMBER),
+        ("OVERFLOW_DIVERT_TO", "sip:pbx", "is no SIP address; give one such as sip:sales@pbx.example.com"),
+        ("HOLD_AUDIO", "gone.wav", "is no file that is there; give the path of a WAV file"),
+        ("REDIS_URL", "http://hunter2", NOT_REDIS),
+        ("REDIS_URL", "redis:///0", NOT_REDIS),
+        ("REDIS_URL", "redis://h:hunter2", "is no URL; give redis://HOST:6379/0, "),
+        ("REDIS_PREFIX", "a{b}", "is 'a{b}'; give up to 64 letters, digits, dots, colons, hyphens and underscores"),
+        ("DATABASE_URL", "mysql://hunter2/db", NOT_DATABASE),
+        ("DATABASE_URL", "postgresql://hunter2", NOT_DATABASE),
+        ("DATABASE_URL", "postgresql://[hunter2", "is no URL; give postgresql://USER:PASSWORD@HOST/DATABASE "),
+        ("RETENTION_AUDIO_DAYS", "-1", "is '-1'; give a number from 0 to 36500"),
+        ("RECORDING_FORMAT", "ogg", "is 'ogg'; give one of wav, mp3"),
+        ("RECORDING_S3_URL", "https://bucket", "is no bucket; give s3://BUCKET or s3://BUCKET/PREFIX"),
+        ("RECORDING_S3_SECRET_KEY", "hunter2", "is set although RECORDING_S3_ACCESS_KEY is not; set both or neither"),
+        ("PERSONALIZATION_URL", "h.example", f"is no absolute http or https URL; {NO_URL}"),
+        ("PERSONALIZATION_URL", "https://h:x", f"is no URL; {NO_URL}"),
+        ("WEBHOOK_URL", "https://me:hunter2@h", "holds a user or password; take them out of the URL"),
+        ("WEBHOOK_URL", "https://h/#x", "holds a fragment, which no server gets to see; take it out"),
+        ("WEBHOOK_URL", "https://h/" + "x" * 4096, "is longer than 4096 characters; shorten it"),
+        ("WEBHOOK_HEADERS", "hunter2", f"is no JSON; {HEADERS}"),
+        ("WEBHOOK_HEADERS", '["hunter2"]', f"is no JSON object of texts; {HEADERS}"),
+        ("WEBHOOK_HEADERS", '{"a": 1}', f"is no JSON object of texts; {HEADERS}"),
+        ("WEBHOOK_HEADERS", '{"a b": "hunter2"}', "has as header 1 what is no header name; use letters, "),
+        ("WEBHOOK_HEADERS", '{"Host": "hunter2"}', "sets the header Host, which the bridge sets itself; take it out"),
+        ("WEBHOOK_HEADERS", r'{"a": "hunter2\r\nb: c"}', "has a value of the header a that cannot be sent; use up to "),
+        ("WEBHOOK_HEADERS", r'{"a": "hünter2"}', "has a value of the header a that cannot be sent; use up to "),
+        ("WEBHOOK_HEADERS", "[" * 100_000, f"is no JSON; {HEADERS}"),
+        ("WEBHOOK_EVENTS", "call.end", "names 'call.end', which is no event; choose from call.started, "),
+        ("WEBHOOK_MAX_AGE_H", "0", "is '0'; give a number above 0, up to 720"),
+        ("EGRESS_ALLOW", "localhost", "holds 'localhost', which is no network or address; give a list such as "),
+        ("EGRESS_ALLOW", "10.0.0.1/8", "holds '10.0.0.1/8', which has bits beyond its prefix; did you mean 10.0.0.0/8"),
+        ("GENESYS_CLIENT_SECRET", "c2Vj,hunter2!", "entry 2 is no base64 text; copy the client secret again from "),
+        ("GENESYS_ORGANIZATION_ID", f"{UUID},x", "entry 2 is no UUID; copy the organization ID again from Genesys"),
+        ("GENESYS_WHEN_FULL", "hide", "is 'hide'; give one of retry, overflow, refuse"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_mend(name: str, value: str, problem: str) -> None:
+    [mistake] = mistakes(**{name: value})
+    assert mistake.startswith(f"{name} (from environment) {problem}")
+    assert "hunter2" not in mistake
+
+
+def test_too_many_headers() -> None:
+    many = "{" + ",".join(f'"h{number}":"x"' for number in range(33)) + "}"
+    assert mistakes(WEBHOOK_HEADERS=many) == ["WEBHOOK_HEADERS (from environment) has 33 headers; give at most 32"]
+
+
+def test_who_diverts_says_where_to() -> None:
+    assert mistakes(OVERFLOW="divert") == [
+        "OVERFLOW_DIVERT_TO is not set although OVERFLOW is divert; set it to a number such as +49301234567 or a "
+        "sip: address"
+    ]
+
+
+def test_keys_of_a_bucket_come_in_pairs() -> None:
+    assert mistakes(RECORDING_S3_ACCESS_KEY="a") == [
+        "RECORDING_S3_SECRET_KEY is not set although RECORDING_S3_ACCESS_KEY is; set both or neither"
+    ]
+    assert load_settings({"RECORDING_S3_ACCESS_KEY": "a", "RECORDING_S3_SECRET_KEY": "b"}).recording_s3_secret_key
+
+
+# --- how they are declared -----------------------------------------------------------------------------------
+
+
+def test_secrets_are_known_as_such() -> None:
+    assert [name for name in Settings.model_fields if is_secret(name)] == [
+        "bridge_api_key", "elevenlabs_api_key", "twilio_auth_token", "twilio_shared_keys", "genesys_api_key",
+        "genesys_client_secret", "personalization_headers", "webhook_secret", "webhook_headers",
+        "elevenlabs_webhook_secret", "database_url", "recording_s3_access_key", "recording_s3_secret_key", "redis_url",
+    ]  # fmt: skip
+
+
+def test_what_was_opened_at_the_start_waits_for_a_restart() -> None:
+    assert {name for name in Settings.model_fields if facts_of(Settings, name).restart} == {
+        "bridge_host", "bridge_port", "instance_id", "timezone", "data_dir", "hold_audio", "egress_allow",
+        "database_url", "recording_dir", "recording_s3_url", "recording_s3_endpoint", "recording_s3_region",
+        "recording_s3_access_key", "recording_s3_secret_key", "redis_url", "redis_prefix", "limits_when_redis_down",
+        "log_format", "webhook_url", "redact_numbers", "bridge_auth", "recording_format",
+        "retention_records_days", "retention_transcripts_days", "retention_audio_days",
+    }  # fmt: skip
+
+
+def test_a_setting_that_was_declared_otherwise_is_our_mistake() -> None:
+    class Odd(Topic):
+        plain: int = 1
+
+    with pytest.raises(LocalError, match="plain is not declared with setting"):
+        facts_of(Odd, "plain")
