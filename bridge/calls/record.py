@@ -82,6 +82,8 @@ class CallRecord(msgspec.Struct, kw_only=True):
     """Dynamic variables that the agent was given."""
     initiation: dict[str, Any] = {}
     """The rest of the initiation data: overrides, user id, extra body."""
+    analysis: dict[str, Any] = {}
+    """What the vendor made of the conversation, once its own webhook has said so."""
     outputs: dict[str, str] = {}
     """Results that the carrier was given, or would have been had the caller not hung up."""
     stats: dict[str, int | float | None] = {}

@@ -82,8 +82,8 @@ class WebhookSettings(Topic):
     webhook_url: TargetUrl | None = setting(None, "Where events of calls are posted. Unset: nowhere.", restart=True)
     webhook_secret: SecretStr | None = setting(
         None,
-        "Secret that signs them (`ElevenLabs-Signature`). While it is rotated: new and old one with a comma between; "
-        "each event is then signed with both. Unset: unsigned, so anybody could forge them.",
+        "Secret that signs them (`ElevenLabs-Signature`). One only, as receivers look at one signature: to change it, let "
+        "the receiver take both, then change it here. Unset: unsigned, so anybody could forge them.",
     )
     webhook_headers: Headers | None = setting(None, "Further headers of these requests as a JSON object.")
     webhook_events: Annotated[tuple[str, ...], CommaList, AfterValidator(_events)] = setting(
@@ -108,9 +108,9 @@ class WebhookSettings(Topic):
     )
 
     @property
-    def webhook_secrets(self) -> tuple[str, ...]:
-        """What signs events; none = they go out unsigned."""
-        return ring(self.webhook_secret)
+    def webhook_signing_secret(self) -> str:
+        """What signs events; empty = they go out unsigned."""
+        return self.webhook_secret.get_secret_value() if self.webhook_secret else ""
 
     @property
     def webhook_header_map(self) -> dict[str, str]:
