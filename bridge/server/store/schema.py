@@ -51,11 +51,16 @@ CALLS = Table(
     Column("recording", Text, nullable=False),
     Column("document", LargeBinary, nullable=False),
     Column("journal", LargeBinary, nullable=False),
+    Column("has_transcript", Boolean, nullable=False),
     Index("ix_calls_created_at_id", "created_at", "id"),
     Index("ix_calls_ended_at", "ended_at"),
+    Index("ix_calls_has_transcript_ended_at", "has_transcript", "ended_at"),
+    Index("ix_calls_recording_ended_at", "recording", "ended_at"),
 )
-"""One row a call: what is searched by, the record as JSON without its journal, and the journal (transcript, tools,
-keys, steps) apart, because it has a retention of its own."""
+"""One row a call: what is searched by; the record as JSON (``document``) without its journal and its recording; the
+journal (transcript, tools, keys, steps) and the recording (JSON of ``bridge.calls.record.Recording``, empty = none)
+apart, because each has a retention of its own. ``has_transcript`` says whether the journal still holds what was said,
+so that a purge finds its work by an index instead of reading every journal again."""
 
 CONVERSATIONS = Table(
     "conversations",
