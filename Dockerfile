@@ -5,7 +5,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY bridge bridge
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
  && python -m venv /opt/bridge \
- && /opt/bridge/bin/pip install --no-cache-dir /wheels/*.whl
+ && /opt/bridge/bin/pip install --no-cache-dir "$(ls /wheels/*.whl)[mp3,s3]"
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /data bridge

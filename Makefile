@@ -14,7 +14,7 @@ export PATH := $(PATH):/usr/sbin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test check lint types fmt clean haproxy
+.PHONY: help demo bench test check lint types fmt clean haproxy servers
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -25,7 +25,7 @@ demo: $(RUNTIME) ## simulated callers talk to a simulated agent through the brid
 bench: $(RUNTIME) haproxy ## measure how many calls this machine carries
 	@$(BIN)/bridge bench $(ARGS)
 
-test: $(DEV) haproxy ## the whole suite; names what took over 2 s
+test: $(DEV) haproxy servers ## the whole suite; names what took over 2 s
 	@$(BIN)/python -m pytest --durations=15 --durations-min=2 $(ARGS)
 
 check: test lint types ## everything that CI checks
@@ -50,6 +50,11 @@ clean: ## remove all that the other targets made
 # The yardstick of the bench: a relay that only copies bytes. On CI it must be there; elsewhere its test is skipped.
 haproxy:
 	@command -v haproxy >/dev/null || .ci/system-packages haproxy || test -z "$$CI"
+
+# The tests start their own, on free ports and in temporary folders. As above: a must on CI, else skipped with a reason.
+servers:
+	@{ command -v redis-server && { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; }; } >/dev/null 2>&1 || \
+	  .ci/system-packages redis-server postgresql || test -z "$$CI"
 
 $(RUNTIME): pyproject.toml .ci/venv
 	@.ci/venv $(VENV) .

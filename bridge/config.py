@@ -83,7 +83,8 @@ class Settings(
     @property
     def carrier_options(self) -> dict[str, str]:
         """The carriers' own settings by name, for their legs."""
-        return {"genesys_when_full": self.genesys_when_full}
+        # Who is not refused at the door but finds the lines busy all the same (a race, a queue) lets the flow go on.
+        return {"genesys_when_full": "overflow" if self.genesys_when_full == "refuse" else self.genesys_when_full}
 
     @property
     def limits(self) -> Limits:
@@ -120,7 +121,7 @@ class Settings(
     def cautions(self) -> tuple[str, ...]:
         """What works but is hardly meant, one sentence each, with the mend."""
         found = []
-        if self.webhook_url and not self.webhook_secrets:
+        if self.webhook_url and not self.webhook_signing_secret:
             found.append("Set WEBHOOK_SECRET: webhooks go out unsigned, and whoever receives them cannot trust them.")
         if self.genesys_client_secret and not self.genesys_api_key:
             found.append("Set GENESYS_API_KEY: Genesys' requests are refused without it, signed or not.")

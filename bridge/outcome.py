@@ -65,6 +65,7 @@ MAX_DURATION = _define(
 
 OPERATOR_HANGUP = _define(_OK, "operator_hangup", "Nothing to do: somebody ended the call through the API.")
 PROBE = _define(_OK, "probe", "Nothing to do: the carrier tried the connection; no call took place.")
+TRANSFERRED = _define(_OK, "transferred", "Nothing to do: the agent handed the caller on.")
 DIVERTED = _define(_OK, "diverted", "All slots were taken and the route's overflow number took the call.")
 
 BAD_MESSAGE = _define(

@@ -9,14 +9,14 @@ queue or a task switch; agent audio goes through ``Playout`` first, which knows 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import assert_never
 
 from bridge import events, outcome
+from bridge.calls import tools
 from bridge.calls.downlink import Downlink
-from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, FetchResults, Finished, Note
-from bridge.calls.hold import HoldAudio
+from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, FetchResults, Finished, Note, TransferPlanned
 from bridge.calls.journal import Journal
+from bridge.calls.options import CallOptions
 from bridge.calls.state import Input, State, advance
 from bridge.calls.stats import CallStats
 from bridge.calls.tap import Tap
@@ -34,31 +34,9 @@ DRAIN_GRACE_S = 1.0
 """How much longer than the queued audio lasts a good-bye may take until the carrier has confirmed it: a network
 round trip and the carrier's own jitter. After that the call is hung up all the same."""
 
-NO_TOOLS = (
-    "The tool {name!r} is not available on this phone line. Tell the caller that this cannot be done right now "
-    "and go on with the conversation."
-)
-"""The answer to a client tool call: it reads like an instruction because the agent's model reads it."""
-
 
 _ACTIVE = State.ACTIVE
 """For the media path: looking a member up in its enum costs as much as a method call in Python 3.11."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallOptions:
-    """The operator's settings that a call needs."""
-
-    caller_buffer_ms: int
-    """Caller audio held while the agent connects; the oldest goes first."""
-    playout_queue_ms: int
-    """Agent audio held at most."""
-    redact_digits: bool = False
-    """Keep pressed keys out of the journal."""
-    results_wait_s: float = 0.0
-    """How long the conversation's results may take, for carriers that take them; 0 = do not ask."""
-    hold_audio: HoldAudio | None = None
-    """What a waiting caller hears; None = a soft tone."""
 
 
 class Call:
@@ -77,10 +55,12 @@ class Call:
         "_results_deadline",
         "_spec",
         "_uplink",
+        "agent_formats",
         "conversation",
         "conversation_ids",
         "downlink",
         "flushed",
+        "has_results",
         "history",
         "info",
         "journal",
@@ -103,8 +83,12 @@ class Call:
         """What the carrier said of the call; None until it was offered."""
         self.conversation_ids: list[str] = []
         """The agent side's ids of the conversations, in order."""
+        self.agent_formats: tuple[MediaFormat, MediaFormat] | None = None
+        """What the agent hears and speaks, once it has said so."""
         self.outputs: dict[str, str] = {}
         """The conversation's results, as far as they are known."""
+        self.has_results = False
+        """Whether somebody has looked for them."""
         self.flushed = False
         """Set when a ``Flush`` was sent; the driver resets it, to time the reaction."""
         self.downlink: Downlink | None = None
@@ -180,6 +164,11 @@ class Call:
         """No slot, or no genuine token."""
         self._end(Input.REFUSED, reason, detail, now)
 
+    def remark(self, event: str, now: float) -> None:
+        """Write down a step that somebody outside took."""
+        if self.state is not State.ENDED:
+            self._note(event, "", now)
+
     def listen(self, tap: Tap | None) -> None:
         """Have somebody hear both sides from now on, or nobody. Audio then takes the longer way past them."""
         self._uplink.tap = tap
@@ -191,6 +180,7 @@ class Call:
         """What ``FetchResults`` found; also after the end, for the record."""
         self.outputs = {**self.outputs, **outputs}
         self._results_deadline = -math.inf
+        self.has_results = True
         if self._played and self.state is State.DRAINING:
             self._end(Input.PLAYED_OUT, *self._agent_end, now)
 
@@ -234,7 +224,7 @@ class Call:
     def next_timer(self) -> float:
         """When ``handle_timer`` wants to be called (may be too early, never too late)."""
         if self.state is State.ENDED:
-            return math.inf
+            return self.leg.next_timer()  # some carriers have a parting of their own
         others = min(self.leg.next_timer(), self.conversation.next_timer(), self._drain_deadline)
         if self._played:
             others = min(others, self._results_deadline)
@@ -372,17 +362,30 @@ class Call:
 
     def _on_tool(self, called: agent.ToolCalled, at_s: float, now: float) -> None:
         self.stats.tool_calls += 1
-        answer = NO_TOOLS.format(name=called.name)
         self.journal.tool_called(called.name, called.call_id, called.parameters, at_s)
-        self.conversation.send_tool_result(called.call_id, answer, is_error=True)
-        self.journal.tool_answered(called.call_id, answer, at_s, is_error=True)
-        self._note("tool_refused", called.name[:64], now)
+        transfer = self._plan(called)
+        answer = transfer if isinstance(transfer, str) else tools.TRANSFERRING
+        refused = isinstance(transfer, str)
+        self.conversation.send_tool_result(called.call_id, answer, is_error=refused)
+        self.journal.tool_answered(called.call_id, answer, at_s, is_error=refused)
+        self._note("tool_refused" if refused else "tool_accepted", called.name[:64], now)
+        if not isinstance(transfer, str):
+            self.outputs |= {"transfer_to": transfer.target, "transfer_reason": transfer.reason}
+            self._effects.append(TransferPlanned(transfer.target))
+            self._wind_up(outcome.TRANSFERRED, "", now)
+
+    def _plan(self, called: agent.ToolCalled) -> tools.Transfer | str:
+        """What a tool call comes to: a transfer by the carrier's flow, or what to tell the agent instead."""
+        if called.name != tools.TRANSFER or not self._spec.takes_results or self.state is not State.ACTIVE:
+            return tools.UNAVAILABLE.format(name=called.name)
+        return tools.plan_transfer(called.parameters, self._options.transfer_allow)
 
     def _on_agent_ready(self, ready: agent.AgentReady, now: float) -> None:
         if self._move(Input.AGENT_READY, now) is State.ENDED:
             return
         assert self.downlink is not None
         self.conversation_ids.append(ready.conversation_id)
+        self.agent_formats = ready.input_format, ready.output_format
         self.downlink.resume(now)
         downlink = self.downlink.open(ready.output_format)
         self._note("agent_ready", _conversion(self._uplink.open(ready.input_format), downlink), now)
@@ -394,7 +397,13 @@ class Call:
         if reason.result is not Result.SUCCESS or self.downlink is None or self.state is not State.ACTIVE:
             self._end(Input.FAILED, reason, detail, now)
             return
+        self._wind_up(reason, detail, now)
+
+    def _wind_up(self, reason: EndReason, detail: str, now: float) -> None:
+        """Nothing more will be said: the caller hears the rest, and the results are fetched meanwhile."""
+        assert self.downlink is not None
         self._move(Input.AGENT_DONE, now)
+        self.conversation.finish()
         self._uplink.sync()
         self._agent_end = (reason, detail)
         if self._spec.takes_results and self._options.results_wait_s > 0:

@@ -26,6 +26,12 @@ class FetchResults(msgspec.Struct, frozen=True):
     conversation_id: str
 
 
+class TransferPlanned(msgspec.Struct, frozen=True):
+    """The caller will be handed to this target when the call ends, by the carrier's flow."""
+
+    target: str
+
+
 class Finished(msgspec.Struct, frozen=True):
     """The call is over: give the slot back. Comes exactly once."""
 
@@ -40,4 +46,4 @@ class Note(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-Effect = AskAdmission | ConnectAgent | FetchResults | Finished | Note
+Effect = AskAdmission | ConnectAgent | FetchResults | TransferPlanned | Finished | Note

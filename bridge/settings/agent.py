@@ -6,13 +6,19 @@ from typing import Annotated
 
 from pydantic import AfterValidator, SecretStr
 
-from bridge.settings.base import HttpUrl, Topic, setting
+from bridge.calls.tools import allowed_patterns
+from bridge.settings.base import CommaList, HttpUrl, Topic, setting
 
 
 def _ascii(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().isascii():
         raise ValueError("holds a character that no key has; copy it again from ElevenLabs' settings")
     return value
+
+
+def _patterns(texts: tuple[str, ...]) -> tuple[str, ...]:
+    allowed_patterns(texts)
+    return texts
 
 
 class AgentSettings(Topic):
@@ -34,6 +40,12 @@ class AgentSettings(Topic):
     )
     elevenlabs_environment: str | None = setting(
         None, "Environment of the agent's variables. Unset: the vendor's default, `production`."
+    )
+
+    transfer_allow: Annotated[tuple[str, ...], CommaList, AfterValidator(_patterns)] = setting(
+        (),
+        "Where agents may transfer callers to: numbers, SIP addresses and words of the carrier's flow, with commas "
+        "between them and `*` for any characters: `+4930*, sip:*@pbx.example.com, sales`. Unset: nowhere.",
     )
 
     @property

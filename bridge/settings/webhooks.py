@@ -82,8 +82,8 @@ class WebhookSettings(Topic):
     webhook_url: TargetUrl | None = setting(None, "Where events of calls are posted. Unset: nowhere.", restart=True)
     webhook_secret: SecretStr | None = setting(
         None,
-        "Secret that signs them (`ElevenLabs-Signature`). One only, as receivers look at one signature: to change it, let "
-        "the receiver take both, then change it here. Unset: unsigned, so anybody could forge them.",
+        "Secret that signs them (`ElevenLabs-Signature`). One only, as receivers look at one signature: to change it, "
+        "let the receiver take both, then change it here. Unset: unsigned, so anybody could forge them.",
     )
     webhook_headers: Headers | None = setting(None, "Further headers of these requests as a JSON object.")
     webhook_events: Annotated[tuple[str, ...], CommaList, AfterValidator(_events)] = setting(

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge import events, outcome
-from bridge.calls.call import CallOptions
 from bridge.calls.effects import AskAdmission, ConnectAgent, Finished, Note
+from bridge.calls.options import CallOptions
 from bridge.calls.state import State
 from bridge.convai import messages as convai_messages
 from bridge.convai.events import AgentAudio, AgentEvent

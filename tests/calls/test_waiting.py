@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import pytest
 
 from bridge import events, outcome
-from bridge.calls.call import CallOptions
-from bridge.calls.effects import ConnectAgent, FetchResults, Finished, Note
+from bridge.calls.effects import ConnectAgent, FetchResults, Finished, Note, TransferPlanned
 from bridge.calls.hold import HoldAudio
+from bridge.calls.options import CallOptions
 from bridge.calls.state import State
 from bridge.leg import CloseSocket
 from bridge.media.g711 import ulaw_to_pcm
@@ -280,3 +281,66 @@ def test_the_socket_is_closed_when_the_queue_is_refused() -> None:
     line.forget()
     line.refuse(outcome.CAPACITY)
     assert line.to_carrier[-1] == CloseSocket(1000, "capacity")
+
+
+# --- a transfer by the carrier's flow ---
+
+
+def transfer_line() -> tuple[Line, FakeLeg]:
+    return results_line(dataclasses.replace(RESULTS_OPTIONS, transfer_allow=("+4930*",)))
+
+
+def transfer_call(target: str) -> str:
+    body = {"tool_name": "transfer_to_number", "tool_call_id": "t1", "parameters": {"transfer_number": target}}
+    return json.dumps({"type": "client_tool_call", "client_tool_call": body})
+
+
+def test_a_transfer_ends_the_call_with_its_target() -> None:
+    line, leg = transfer_line()
+    line.agent(convai.audio(b"\x01" * 1600), transfer_call("+4930123456"))
+    [answer, close] = line.to_agent
+    assert isinstance(answer, str)
+    assert json.loads(answer) == {
+        "type": "client_tool_result",
+        "tool_call_id": "t1",
+        "result": "The caller is being transferred now. Say nothing more.",
+        "is_error": False,
+    }
+    assert close == CloseSocket(1000)
+    assert TransferPlanned("+4930123456") in line.effects
+    assert line.finished() == [], "the caller hears the sentence to its end"
+    line.call.give_results({"city": "Berlin"}, line.clock.now)
+    line.run(2.0)
+    assert leg.commands[-1] == events.Hangup(
+        outcome.TRANSFERRED,
+        "the carrier did not confirm the end of the good-bye in time",
+        {
+            "transfer_to": "+4930123456",
+            "transfer_reason": "",
+            "city": "Berlin",
+            "conversation_id": convai.CONVERSATION_ID,
+        },
+    )
+    assert line.call.journal.tools[0].is_error is False
+
+
+def test_a_transfer_that_is_not_allowed_leaves_the_agent_talking() -> None:
+    line, _leg = transfer_line()
+    line.agent(transfer_call("+4940123456"))
+    assert '"is_error":true' in str(line.to_agent[0])
+    assert line.call.state is State.ACTIVE
+    assert line.call.outputs == {}
+
+
+def test_a_second_transfer_changes_nothing() -> None:
+    line, _leg = transfer_line()
+    line.agent(convai.audio(b"\x01" * 1600), transfer_call("+4930123456"), transfer_call("+4930999999"))
+    assert line.call.outputs["transfer_to"] == "+4930123456"
+    assert sum(isinstance(effect, TransferPlanned) for effect in line.effects) == 1
+
+
+def test_carriers_without_results_cannot_transfer_yet() -> None:
+    line = Line(options=dataclasses.replace(OPTIONS, transfer_allow=("*",))).activate()
+    line.agent(transfer_call("+4930123456"))
+    assert "is not available on this phone line" in str(line.to_agent[0])
+    assert line.call.state is State.ACTIVE

@@ -46,7 +46,7 @@ def test_the_defaults_of_the_new_settings() -> None:
     assert (settings.retention_audio_days, settings.recording_format, settings.recording_bucket) == (30.0, "wav", None)
     assert (settings.personalization_timeout_s, settings.personalization_on_failure) == (3.0, "continue")
     assert (settings.webhook_events, settings.webhook_max_age_h, settings.egress_allow) == (ALL_EVENTS, 24.0, ())
-    assert (settings.api_keys, settings.webhook_secrets, settings.elevenlabs_webhook_secrets) == ((), (), ())
+    assert (settings.api_keys, settings.webhook_signing_secret, settings.elevenlabs_webhook_secrets) == ((), "", ())
     assert (settings.webhook_header_map, settings.personalization_header_map) == ({}, {})
     assert (settings.carrier_options, settings.genesys_output_wait_s) == ({"genesys_when_full": "retry"}, 5.0)
 
@@ -131,9 +131,15 @@ def test_headers_are_a_json_object() -> None:
     assert "hunter" not in repr(settings)
 
 
-def test_webhook_secrets_are_rings() -> None:
-    settings = load_settings({"WEBHOOK_SECRET": "new,old", "ELEVENLABS_WEBHOOK_SECRET": "wsec_1"})
-    assert (settings.webhook_secrets, settings.elevenlabs_webhook_secrets) == (("new", "old"), ("wsec_1",))
+def test_what_comes_in_has_a_ring_of_secrets_and_what_goes_out_has_one() -> None:
+    settings = load_settings({"WEBHOOK_SECRET": "one,secret", "ELEVENLABS_WEBHOOK_SECRET": "new,old"})
+    assert (settings.webhook_signing_secret, settings.elevenlabs_webhook_secrets) == ("one,secret", ("new", "old"))
+
+
+def test_transfers_are_allowed_by_pattern() -> None:
+    assert load_settings({"TRANSFER_ALLOW": "+49 30*, sales"}).transfer_allow == ("+49 30*", "sales")
+    with pytest.raises(ConfigError, match=r"TRANSFER_ALLOW \(from environment\) has more than 4 stars; use fewer"):
+        load_settings({"TRANSFER_ALLOW": "+1*2*3*4*5*6"})
 
 
 def test_the_url_of_a_webhook_keeps_path_and_query() -> None:
@@ -206,7 +212,7 @@ NO_NUMBER = "is no international number; give it with + and country code, such a
         ("DATABASE_URL", "mysql://hunter2/db", NOT_DATABASE),
         ("DATABASE_URL", "postgresql://hunter2", NOT_DATABASE),
         ("DATABASE_URL", "postgresql://[hunter2", "is no URL; give postgresql://USER:PASSWORD@HOST/DATABASE "),
-        ("RETENTION_AUDIO_DAYS", "-1", "is '-1'; give a number from 0 to 36500"),
+        ("RETENTION_AUDIO_DAYS", "-1", "is '-1'; give a whole number from 0 to 36500"),
         ("RECORDING_FORMAT", "ogg", "is 'ogg'; give one of wav, mp3"),
         ("RECORDING_S3_URL", "https://bucket", "is no bucket; give s3://BUCKET or s3://BUCKET/PREFIX"),
         ("RECORDING_S3_SECRET_KEY", "hunter2", "is set although RECORDING_S3_ACCESS_KEY is not; set both or neither"),
