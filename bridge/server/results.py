@@ -20,7 +20,10 @@ from bridge.config import Settings
 from bridge.server.logs import get_logger
 
 POLL_S = 0.4
-"""Between two questions: an analysis takes a second or two, and the vendor counts requests."""
+"""Between the first two questions: an analysis takes a second or two, and somebody may wait on the line."""
+POLL_GROWTH = 1.5
+POLL_MOST_S = 5.0
+"""The pauses grow up to this: the vendor counts requests."""
 
 MAX_RESULTS = 100
 """Results taken; carriers have limits of their own, and an agent collects a dozen."""
@@ -51,35 +54,42 @@ class ResultsClient:
     async def fetch(self, conversation_id: str, wait_s: float) -> dict[str, str]:
         """The results by name, as texts; what is known after ``wait_s`` seconds, perhaps nothing. Never raises."""
         found: dict[str, str] = {}
+        pause_s, trouble = POLL_S, ""
         try:
             async with asyncio.timeout(wait_s):
                 while True:
                     details = await self._details(conversation_id)
-                    if details is not None:
-                        found = _texts(details.analysis)
+                    if isinstance(details, str):
+                        trouble = details
+                    else:
+                        trouble, found = "", _texts(details.analysis)
                         if details.status in ("done", "failed"):
                             return found
-                    await asyncio.sleep(POLL_S)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * POLL_GROWTH, POLL_MOST_S)
         except TimeoutError:
+            get_logger().warning(
+                "results_unknown", conversation_id=conversation_id, detail=trouble or "the analysis is not done"
+            )
             return found
 
-    async def _details(self, conversation_id: str) -> _Details | None:
+    async def _details(self, conversation_id: str) -> _Details | str:
+        """The conversation's details, or why there are none."""
         key = self.settings.elevenlabs_api_key
         headers = {} if key is None else {"xi-api-key": key.get_secret_value()}
         url = f"{self.settings.elevenlabs_base_url}/v1/convai/conversations/{quote(conversation_id, safe='')}"
         try:
             response = await self.http.get(url, headers=headers)
         except httpx.HTTPError as error:
-            get_logger().warning("results_unreachable", detail=type(error).__name__)
-            return None
-        if response.status_code != 200 or len(response.content) > MAX_BODY_BYTES:
-            get_logger().warning("results_refused", status=response.status_code)
-            return None
+            return type(error).__name__
+        if response.status_code != 200:
+            return f"HTTP {response.status_code}"
+        if len(response.content) > MAX_BODY_BYTES:
+            return f"more than {MAX_BODY_BYTES} bytes"
         try:
             return msgspec.json.decode(response.content, type=_Details)
         except msgspec.DecodeError:
-            get_logger().warning("results_unreadable")
-            return None
+            return "the answer cannot be read"
 
 
 def _texts(analysis: _Analysis | None) -> dict[str, str]:
