@@ -1,4 +1,4 @@
-"""The command line: ``bridge serve | demo | agent | call | bench``.
+"""The command line: ``bridge serve | demo | agent | call | webhooks | bench``.
 
 Every command reads its settings the same way and reports all mistakes in them at once, with exit code 2.
 Heavy imports wait inside the commands, so that ``bridge --help`` is quick.
@@ -7,19 +7,23 @@ Heavy imports wait inside the commands, so that ``bridge --help`` is quick.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from bridge import __version__
+from bridge.cli_webhooks import webhooks_app
 from bridge.errors import ConfigError
 
 if TYPE_CHECKING:
     from bridge.config import Settings
+    from bridge.server.store.outbox import OutboxStore
 
 EXIT_CONFIG = 2
 """Exit code for settings or arguments that do not work."""
@@ -33,6 +37,29 @@ app = typer.Typer(
 )
 call_app = typer.Typer(no_args_is_help=True, help="Place a simulated call, strict about the wire.")
 app.add_typer(call_app, name="call")
+
+
+@contextlib.asynccontextmanager
+async def _open_outbox() -> AsyncIterator[OutboxStore]:
+    """The outbox of the configured database."""
+    from bridge.server.store.database import open_database
+    from bridge.server.store.outbox import OutboxStore
+
+    settings = _settings()
+    url = settings.database_url
+    try:
+        database = open_database(None if url is None else url.get_secret_value(), settings.data_dir)
+        if problem := await database.check():
+            _fail(f"the database: {problem}")
+    except ConfigError as error:
+        _fail(str(error))
+    try:
+        yield OutboxStore(database)
+    finally:
+        await database.close()
+
+
+app.add_typer(webhooks_app(_open_outbox), name="webhooks")
 
 
 def _run(coroutine: Any) -> Any:
@@ -80,17 +107,25 @@ def serve(
     workers: Annotated[int, typer.Option(help="Processes; this version runs one.")] = 1,
 ) -> None:
     """Run the bridge. Settings come from the environment, .env and bridge.toml."""
+    from bridge.config import configuration_files, load_configuration
     from bridge.server import logs
     from bridge.server.serve import serve as run_server
+    from bridge.server.watch import ConfigurationSource
 
     if workers != 1:
         _fail(
-            "--workers: this version keeps its call slots in one process, so more than 1 would let too many calls in."
+            "--workers: one process runs one worker. For more, run several instances behind a load balancer, "
+            "with REDIS_URL for their limits and DATABASE_URL for their records."
         )
-    settings = _settings()
-    logs.configure(settings.log_level, settings.log_format)
     try:
-        _run(run_server(settings))
+        configuration = load_configuration()
+    except ConfigError as error:
+        _fail(str(error))
+    settings = configuration.settings
+    logs.configure(settings.log_level, settings.log_format)
+    source = ConfigurationSource(load_configuration, configuration_files())
+    try:
+        _run(run_server(settings, routing=configuration.routing, source=source))
     except ConfigError as error:
         _fail(str(error))
 
@@ -236,6 +271,63 @@ def call_twilio(
         for violation in result.violations:
             typer.echo(f"breach {violation.code}: {violation.text}")
     raise typer.Exit(1 if result.violations or result.ended_by in ("lost", "refused") else 0)
+
+
+@call_app.command("genesys")
+def call_genesys(
+    to: Annotated[str, typer.Option(help="Base URI and Connector ID, e.g. ws://127.0.0.1:8080/genesys/AGENT.")],
+    connector_id: Annotated[str, typer.Option(help="Appended to --to as it stands.")] = "",
+    api_key: Annotated[str, typer.Option(envvar="GENESYS_API_KEY", help="Sent as X-API-KEY.")] = "",
+    client_secret: Annotated[str, typer.Option(envvar="GENESYS_CLIENT_SECRET", help="Signs the request.")] = "",
+    organization_id: Annotated[str, typer.Option(envvar="GENESYS_ORGANIZATION_ID", help="Default: random.")] = "",
+    public_url: Annotated[str, typer.Option(envvar="PUBLIC_URL", help="The bridge's PUBLIC_URL.")] = "",
+    caller: Annotated[str, typer.Option(help="Caller's number.")] = "+15550100",
+    called: Annotated[str, typer.Option(help="Called number.")] = "+15550199",
+    variable: Annotated[list[str] | None, typer.Option(help="Input variable NAME=VALUE; may be repeated.")] = None,
+    custom_config: Annotated[str, typer.Option(help="The integration's advanced configuration, a JSON object.")] = "",
+    language: Annotated[str, typer.Option(help="Language of the flow.")] = "en-US",
+    media: Annotated[str, typer.Option(help="What is offered; Genesys offers external.")] = "external",
+    digits: Annotated[str, typer.Option(help="Keys to press after the greeting.")] = "",
+    script: Annotated[Path | None, typer.Option(help="The caller's actions, a JSON file.")] = None,
+    probe: Annotated[bool, typer.Option("--probe", help="Only try the connection, as on activation.")] = False,
+    retries: Annotated[int, typer.Option(help="Connections tried again; Genesys does up to 5.")] = 0,
+    recording: Annotated[Path | None, typer.Option(help="Stereo WAV to write: caller left, agent right.")] = None,
+    max_duration_s: Annotated[float, typer.Option(help="Hang up after so long in any case.")] = 120.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Place a Genesys Cloud call: open an Audio Connector session and hold it to every rule of the protocol."""
+    from bridge.simulators.genesys_caller import GenesysCall, GenesysCallOptions
+    from bridge.simulators.genesys_person import caller_actions
+    from bridge.simulators.genesys_setup import parse_custom_config, parse_variables
+
+    try:
+        placed = GenesysCall(
+            GenesysCallOptions(
+                to=to,
+                connector_id=connector_id,
+                api_key=api_key.partition(",")[0],
+                client_secret=client_secret.partition(",")[0],
+                organization_id=organization_id.partition(",")[0],
+                public_url=public_url,
+                caller=caller,
+                called=called,
+                input_variables=parse_variables(variable or ()),
+                custom_config=parse_custom_config(custom_config),
+                language=language,
+                media=media,
+                actions=caller_actions(script, digits),
+                probe=probe,
+                retries=retries,
+                recording=recording,
+                max_duration_s=max_duration_s,
+            )
+        )
+    except (ValueError, OSError) as error:
+        _fail(str(error))
+    _say(f"calling {placed.url}")
+    result = _run(placed.run())
+    typer.echo(json.dumps(result.to_json()) if as_json else result.to_text())
+    raise typer.Exit(0 if result.succeeded else 1)
 
 
 @app.command()

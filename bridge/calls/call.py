@@ -16,6 +16,7 @@ from bridge.calls import tools
 from bridge.calls.downlink import Downlink
 from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, FetchResults, Finished, Note, TransferPlanned
 from bridge.calls.journal import Journal
+from bridge.calls.keypad import Keypad, KeypadMode
 from bridge.calls.options import CallOptions
 from bridge.calls.state import Input, State, advance
 from bridge.calls.stats import CallStats
@@ -47,6 +48,7 @@ class Call:
         "_carrier_writable",
         "_drain_deadline",
         "_effects",
+        "_keypad",
         "_last_mark",
         "_media",
         "_offered_s",
@@ -102,6 +104,7 @@ class Call:
         self._results_deadline = -math.inf  # in the future while results are waited for
         self._carrier_writable = True
         self._played = False  # the caller heard the good-bye
+        self._keypad = Keypad(options.keypad, options.keypad_pause_s)
         self._last_mark = ""  # the mark whose return ends DRAINING
         self._agent_end: tuple[EndReason, str] = (outcome.AGENT_HANGUP, "")
         self._effects: list[Effect] = []
@@ -226,6 +229,7 @@ class Call:
         if self.state is State.ENDED:
             return self.leg.next_timer()  # some carriers have a parting of their own
         others = min(self.leg.next_timer(), self.conversation.next_timer(), self._drain_deadline)
+        others = min(others, self._keypad.next_timer())
         if self._played:
             others = min(others, self._results_deadline)
         return min(others, self.playout_timer())
@@ -239,6 +243,7 @@ class Call:
         self._on_leg_events(self.leg.handle_timer(now), now)
         for event in self.conversation.handle_timer(now):
             self._on_agent(event, now)
+        self._tell_keys(self._keypad.handle_timer(now))
         if self.downlink is not None and self.state is not State.ENDED:
             self.downlink.release(now)
         if now >= self._drain_deadline:
@@ -306,8 +311,7 @@ class Call:
                 self._uplink.hold_back(self._media, self._options.caller_buffer_ms)
                 self._effects.append(AskAdmission(info))
             case events.Dtmf(digit, duration_ms):
-                self.stats.dtmf += 1
-                self.journal.pressed("" if self._options.redact_digits else digit, duration_ms, now - self._offered_s)
+                self._on_key(digit, duration_ms, now)
             case events.Ended(reason, detail):
                 self._end(Input.LEG_ENDED, reason, detail, now)
             case events.Paused():
@@ -317,6 +321,20 @@ class Call:
                 self._note(type(event).__name__, "", now)
             case _:
                 assert_never(event)
+
+    def _on_key(self, digit: str, duration_ms: int, now: float) -> None:
+        self.stats.dtmf += 1
+        redact = self._options.redact_digits
+        self.journal.pressed("" if redact else digit, duration_ms, now - self._offered_s)
+        if not redact and self.state is State.ACTIVE:
+            self._tell_keys(self._keypad.press(digit, now))
+
+    def _tell_keys(self, text: str) -> None:
+        """Tell the agent of keys; empty = there is nothing to tell."""
+        if text and self._keypad.mode is KeypadMode.EACH:
+            self.conversation.send_contextual_update(text)
+        elif text:
+            self.conversation.send_user_message(text)
 
     def _on_mark(self, mark: str, now: float) -> None:
         if self.downlink is None or not self.downlink.playout.reached(mark):

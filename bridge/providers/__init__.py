@@ -17,8 +17,8 @@ REGISTRY: dict[str, CarrierSpec] = {spec.name: spec for spec in (twilio.SPEC, ge
 def find_carrier(raw_path: str) -> tuple[CarrierSpec, dict[str, str]] | None:
     """The carrier whose media socket has this path (query allowed, untouched), and what stands in its places.
 
-    A doubled or trailing slash is tolerated: carriers put addresses together from a base and an id. A place takes
-    one whole segment, and never an empty one.
+    A doubled, trailing or missing slash before the place is tolerated: Genesys puts its address together from a base
+    and an id by writing one behind the other. A place takes one whole segment, and never an empty one.
     """
     segments = [segment for segment in raw_path.partition("?")[0].split("/") if segment]
     for spec in REGISTRY.values():
@@ -30,6 +30,10 @@ def find_carrier(raw_path: str) -> tuple[CarrierSpec, dict[str, str]] | None:
 
 
 def _match(template: list[str], segments: list[str]) -> dict[str, str] | None:
+    if len(segments) == len(template) - 1 and template[-1].startswith("{"):
+        glued, fixed = segments[-1], template[-2]
+        if glued.startswith(fixed) and glued != fixed:
+            segments = [*segments[:-1], fixed, glued.removeprefix(fixed)]
     if len(template) != len(segments):
         return None
     values: dict[str, str] = {}

@@ -218,9 +218,9 @@ local function take(packed_ask)
 end
 
 local function give_back(release)
-  local call, refund = unpack(release)
+  local call, refund, anywhere = unpack(release)
   local held = owner(call)
-  if held and held[1] ~= instance then return end  -- another process has taken it over
+  if held and held[1] ~= instance and not anywhere then return end  -- another process has taken it over
   forget_waiter(call)
   redis.call('ZADD', GONE, now + remember_ms, call)
   if not held then return end

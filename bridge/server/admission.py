@@ -127,6 +127,10 @@ class Admission:
         """
         self._free(call_id, burst_s, refund=False)
 
+    def dismiss(self, call_id: str) -> None:
+        """The call of a reserved slot is over before it was let in: free the slot, whichever process reserved it."""
+        self._free(call_id, None, refund=True, anywhere=True)
+
     def would_refuse(self) -> EndReason | None:
         """Why no new call would be let in by this process right now, as far as it knows without asking."""
         if self.draining:
@@ -276,14 +280,14 @@ class Admission:
 
     # --- slots that end ---
 
-    def _free(self, call_id: str, burst_s: float | None, *, refund: bool) -> None:
+    def _free(self, call_id: str, burst_s: float | None, *, refund: bool, anywhere: bool = False) -> None:
         if self._taking.get(call_id):
             self._abandoned.add(call_id)
             return
         held = self._held.pop(call_id)
         if held is not None:
             self._spend(held.unaccounted_ms(self._monotonic(), burst_s))
-        release = Release(call_id, refund)
+        release = Release(call_id, refund, anywhere)
         self._room.give_back(release)
         self._ledger.give_back(release)
         self._tell(release)

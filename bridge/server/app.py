@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import hmac
 from time import monotonic
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 
 from bridge import __version__, outcome
+from bridge.auth.api_keys import KeyRing, presented_keys
 from bridge.calls.picture_style import PICTURE_CSP
 from bridge.providers import REGISTRY
+from bridge.server.operator_api import access_of, api_router, vendor_webhooks, webhook_in_options
+from bridge.server.problems import problems_of
+from bridge.server.reload import Reloader
 from bridge.server.service import Bridge
 from bridge.server.twilio_http import TwilioWebhooks
 from bridge.web.status import STATUS_CSP, STATUS_CSS, DemoLinks, StatusPage, render_status
@@ -18,8 +21,8 @@ from bridge.web.status import STATUS_CSP, STATUS_CSS, DemoLinks, StatusPage, ren
 PAGE_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 
 
-def create_app(bridge: Bridge) -> FastAPI:
-    """The ASGI application around a bridge."""
+def create_app(bridge: Bridge, reloader: Reloader | None = None) -> FastAPI:
+    """The ASGI application around a bridge; the API is part of it where records are kept."""
     app = FastAPI(title="Telephony bridge", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(TwilioWebhooks(bridge).router)
     operator = _Operator(bridge)
@@ -32,6 +35,18 @@ def create_app(bridge: Bridge) -> FastAPI:
         ("/demo/{name}", operator.demo_file),
     ):
         app.add_api_route(path, handler, methods=["GET"], response_model=None)
+    storage, recorder = bridge.parts.storage, bridge.parts.recorder
+    if storage is not None and recorder is not None and reloader is not None:
+        vendor = vendor_webhooks(bridge, storage)
+        app.include_router(vendor.router)
+        access = access_of(bridge)
+        app.include_router(api_router(bridge, storage, recorder, access, reloader))  # last: it has every path of /v1
+
+        def follow() -> None:
+            access.ring = KeyRing(bridge.settings.api_keys)
+            vendor.options = webhook_in_options(bridge)
+
+        bridge.on_apply.append(follow)
     return app
 
 
@@ -47,14 +62,20 @@ class _Operator:
 
     async def readyz(self) -> Response:
         """Ready: new calls are taken. 503 while draining or full, with the reason."""
-        refusal = self._bridge.admission.would_refuse()
+        bridge = self._bridge
+        refusal = bridge.admission.would_refuse()
+        usage = bridge.admission.usage()
         body = {
             "ready": refusal is None,
             "reason": refusal.reason if refusal is not None else "",
-            "active_calls": self._bridge.admission.active,
-            "max_calls": self._bridge.settings.bridge_max_calls,
+            "instance": bridge.instance_id,
+            "active_calls": bridge.admission.active,
+            "max_calls": bridge.settings.bridge_max_calls,
+            "workspace": {"calls": usage.calls, "limit": usage.limit, "burst": usage.burst, "waiting": usage.waiting},
+            "limits_in": usage.store,
+            "database": "none" if bridge.parts.storage is None else bridge.parts.storage.state,
             "carriers": sorted(REGISTRY),
-            "problems": self._bridge.problems(),
+            "problems": problems_of(bridge.settings),
         }
         # Full is not broken: an orchestrator must not restart a bridge for having work. It only takes no more.
         return JSONResponse(body, status_code=200 if refusal is not outcome.DRAINING else 503)
@@ -75,7 +96,7 @@ class _Operator:
         page = StatusPage(
             version=__version__,
             ready=bridge.admission.would_refuse() is None,
-            problems=bridge.problems(),
+            problems=problems_of(bridge.settings),
             active_calls=bridge.admission.active,
             max_calls=bridge.settings.bridge_max_calls,
             ended=tuple(sorted(bridge.ended_counts.items())),
@@ -104,12 +125,11 @@ class _Operator:
 
     def _refuse_stranger(self, request: Request, entrance: str) -> Response | None:
         """403 unless the request carries BRIDGE_API_KEY (as Bearer token or X-API-Key), if one is set."""
-        settings = self._bridge.settings
-        if settings.bridge_api_key is None or settings.bridge_auth == "off":
+        settings, given = self._bridge.settings, request.headers
+        if not settings.api_keys or settings.bridge_auth == "off":
             return None
-        given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-        wanted = settings.bridge_api_key.get_secret_value()
-        if hmac.compare_digest(given.encode(), wanted.encode()):
+        keys = presented_keys(given.getlist("authorization"), given.getlist("x-api-key"), given.getlist("xi-api-key"))
+        if KeyRing(settings.api_keys).authorize(keys) is not None:
             return None
         self._bridge.metrics.refused.labels(entrance).inc()
         return Response("forbidden: give BRIDGE_API_KEY as X-API-Key\n", status_code=403, media_type="text/plain")

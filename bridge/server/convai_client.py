@@ -86,7 +86,7 @@ class _Attempt:
 
 @dataclass(frozen=True, slots=True)
 class AgentTarget:
-    """Which agent takes a call, in which shape. Empty = the operator's setting, or else the vendor's default."""
+    """Which agent takes a call, in which shape. Empty = the vendor's default."""
 
     agent_id: str
     environment: str = ""
@@ -129,12 +129,9 @@ class AgentClient:
             if error.reason is not outcome.AGENT_UNREACHABLE or attempt == ATTEMPTS:
                 raise error
 
-    def _query(self, target: AgentTarget) -> str:
-        fields = {
-            "agent_id": target.agent_id,
-            "branch_id": target.branch or self.settings.elevenlabs_branch_id,
-            "environment": target.environment or self.settings.elevenlabs_environment,
-        }
+    @staticmethod
+    def _query(target: AgentTarget) -> str:
+        fields = {"agent_id": target.agent_id, "branch_id": target.branch, "environment": target.environment}
         return urlencode({name: value for name, value in fields.items() if value})
 
     async def _url(self, target: AgentTarget) -> str:

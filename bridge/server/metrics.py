@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
@@ -39,6 +40,26 @@ class HopHistogram:
         """Count one duration."""
         self.counts[bisect_left(self.bounds_s, seconds)] += 1
         self.total_s += seconds
+
+    def add(self, other: HopHistogram) -> None:
+        """Take over another one's counts; both have the same bounds."""
+        for index, count in enumerate(other.counts):
+            self.counts[index] += count
+        self.total_s += other.total_s
+
+    @property
+    def count(self) -> int:
+        """Durations counted."""
+        return sum(self.counts)
+
+    def quantile_s(self, share: float) -> float:
+        """The bound under which this share of the durations lies; the last bound for what lies above it."""
+        wanted, seen = share * self.count, 0
+        for bound, count in zip(self.bounds_s, self.counts, strict=False):
+            seen += count
+            if seen >= wanted:
+                return bound
+        return self.bounds_s[-1]
 
     def cumulative(self) -> list[tuple[str, float]]:
         """Prometheus' form: bucket bound -> how many at or under it."""
@@ -80,17 +101,43 @@ _SUMMED: tuple[tuple[str, str, Callable[[CallStats], float]], ...] = (
 )
 
 
+class LiveCounters(Protocol):
+    """A call in progress, as far as it is counted."""
+
+    def current_stats(self) -> CallStats:
+        """The counters as they stand now."""
+
+    @property
+    def caller_to_agent(self) -> HopHistogram:
+        """Carrier's message in -> agent's message out."""
+
+    @property
+    def agent_to_caller(self) -> HopHistogram:
+        """Agent's message in -> first audio of it out."""
+
+
+def _sum(total: HopHistogram, others: Iterable[HopHistogram]) -> HopHistogram:
+    summed = HopHistogram(total.bounds_s)
+    summed.add(total)
+    for other in others:
+        summed.add(other)
+    return summed
+
+
 class Metrics(Collector):
     """All metrics of one process, in a registry of their own."""
 
-    def __init__(self, live_stats: Callable[[], Iterable[CallStats]]) -> None:
-        """``live_stats`` gives the counters of the calls in progress, for the moment of a scrape."""
-        self._live_stats = live_stats
+    def __init__(self, live: Callable[[], Iterable[LiveCounters]]) -> None:
+        """``live`` gives the calls in progress, for the moment of a scrape."""
+        self._live = live
+        self.sources: list[Callable[[], Iterable[Metric]]] = []
+        """Further samples, from the parts that count for themselves."""
         self._ended_totals = dict.fromkeys((name for name, _, _ in _SUMMED), 0.0)
         self.caller_to_agent = HopHistogram(HOP_BUCKETS_S)
-        """Carrier's message in -> agent's message out."""
+        """Carrier's message in -> agent's message out, of ended calls."""
         self.agent_to_caller = HopHistogram(HOP_BUCKETS_S)
-        """Agent's message in -> first audio of it out; audio that must wait for its time is not counted."""
+        """Agent's message in -> first audio of it out, of ended calls; audio that must wait for its time is not
+        counted."""
         self.interruption_to_clear = HopHistogram(HOP_BUCKETS_S)
         """Interruption in -> ``clear`` out."""
         self.agent_round_trip = HopHistogram(ROUND_TRIP_BUCKETS_S)
@@ -98,7 +145,12 @@ class Metrics(Collector):
         self.registry = CollectorRegistry()
         registry = self.registry
         self.calls_active = Gauge("bridge_calls_active", "Calls in progress.", ["provider"], registry=registry)
-        self.calls_started = Counter("bridge_calls_started", "Calls let in.", ["provider"], registry=registry)
+        self.calls_started = Counter(
+            "bridge_calls_started",
+            "Calls let in; burst ones are those above the workspace's limit.",
+            ["provider", "burst"],
+            registry=registry,
+        )
         self.calls_ended = Counter(
             "bridge_calls_ended",
             "Calls ended, refused ones included.",
@@ -130,24 +182,34 @@ class Metrics(Collector):
         info.labels(__version__).set(1)
         registry.register(self)
 
-    def call_ended(self, provider: str, reason: EndReason, stats: CallStats) -> None:
+    def call_ended(
+        self,
+        provider: str,
+        reason: EndReason,
+        stats: CallStats,
+        caller_to_agent: HopHistogram,
+        agent_to_caller: HopHistogram,
+    ) -> None:
         """Count a call's end and take over its counters."""
         self.calls_ended.labels(provider, reason.result.value, reason.reason).inc()
+        self.caller_to_agent.add(caller_to_agent)
+        self.agent_to_caller.add(agent_to_caller)
         for name, _, read in _SUMMED:
             self._ended_totals[name] += read(stats)
 
     def collect(self) -> Iterator[Metric]:
         """prometheus-client: the samples that are kept as plain numbers."""
-        live = list(self._live_stats())
+        live = list(self._live())
+        live_stats = [each.current_stats() for each in live]
         for name, text, read in _SUMMED:
-            total = self._ended_totals[name] + sum(read(stats) for stats in live)
+            total = self._ended_totals[name] + sum(read(stats) for stats in live_stats)
             yield CounterMetricFamily(name, text, value=total)
         hops = HistogramMetricFamily(
             "bridge_hop_latency_seconds", "The bridge's own share of the delay.", labels=["hop"]
         )
         for hop, histogram in (
-            ("caller_to_agent", self.caller_to_agent),
-            ("agent_to_caller", self.agent_to_caller),
+            ("caller_to_agent", _sum(self.caller_to_agent, (each.caller_to_agent for each in live))),
+            ("agent_to_caller", _sum(self.agent_to_caller, (each.agent_to_caller for each in live))),
             ("interruption_to_clear", self.interruption_to_clear),
         ):
             hops.add_metric([hop], histogram.cumulative(), histogram.total_s)
@@ -158,6 +220,8 @@ class Metrics(Collector):
             buckets=self.agent_round_trip.cumulative(),
             sum_value=self.agent_round_trip.total_s,
         )
+        for source in self.sources:
+            yield from source()
 
     def render(self) -> bytes:
         """The text that ``/metrics`` answers."""

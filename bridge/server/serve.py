@@ -8,6 +8,7 @@ them at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 import ssl
@@ -18,19 +19,29 @@ import uvicorn
 from picows import WSListener, WSUpgradeRequest
 
 from bridge import outcome
+from bridge.calls.routing import RoutingTable
 from bridge.config import Settings
 from bridge.errors import ConfigError
 from bridge.leg import CarrierSpec, UpgradeRequest
 from bridge.providers import REGISTRY, find_carrier
 from bridge.server.app import create_app
-from bridge.server.convai_client import AgentClient
 from bridge.server.http_client import new_client
+from bridge.server.parts import Events, event_options, open_parts
+from bridge.server.problems import problems_of
+from bridge.server.samples import sampling
 from bridge.server.service import Bridge
 from bridge.server.sockets import MediaSocket, Nobody
 from bridge.server.upgrade import Refusal, upgrade_protocol
+from bridge.server.watch import ConfigurationSource, watching
 
 LAST_WORDS_S = 0.5
 """Between ending the last calls and closing the port: their close frames and fallback requests pass."""
+
+PARTING_TIMEOUT_S = 10.0
+"""How long a carrier may take to close its socket after the good-bye, and a recording to be written to its end."""
+
+HURRIED_PARTING_S = 1.0
+"""The same when there was no drain, or a second signal cut it short: recordings are entered into their records."""
 
 OnReady = Callable[[Bridge, "BridgeServer"], None]
 """Called once the port is open."""
@@ -53,6 +64,9 @@ def decide_upgrade(bridge: Bridge, request: WSUpgradeRequest) -> WSListener | Re
             return Refusal(403, "forbidden")
     if bridge.admission.draining:
         return Refusal(503, "shutting down")
+    if bridge.refuses_at_the_door(spec):
+        bridge.count_refusal(spec.name, outcome.CAPACITY)
+        return Refusal(503, "all lines are busy")
     return MediaSocket(_Arrival(bridge, spec, arrival), spec.max_message_bytes)
 
 
@@ -96,7 +110,7 @@ class BridgeServer(uvicorn.Server):
             ) from None
         bridge = self._bridge
         bridge.log.info("listening", host=settings.bridge_host, port=settings.bridge_port)
-        for problem in bridge.problems():
+        for problem in problems_of(settings):
             bridge.log.warning("not_configured", advice=problem)
         if settings.bridge_auth == "off":
             bridge.log.warning("auth_off", advice="Everybody on this machine is let in; never use it for real calls.")
@@ -124,6 +138,7 @@ class BridgeServer(uvicorn.Server):
             bridge.log.warning("drain_timeout", active_calls=bridge.admission.active)
         self.end_calls()
         await asyncio.sleep(LAST_WORDS_S)
+        await bridge.wait_partings(PARTING_TIMEOUT_S)
         self.should_exit = True
 
     def end_calls(self) -> None:
@@ -132,15 +147,29 @@ class BridgeServer(uvicorn.Server):
             session.end(outcome.DRAINING, "the drain's time was up")
 
 
-async def serve(settings: Settings, on_ready: OnReady | None = None) -> None:
-    """Run the bridge until it is told to stop. ``on_ready`` is called once the port is open."""
-    async with new_client() as http:
-        bridge = Bridge(settings, AgentClient(settings, http, ssl.create_default_context()))
+async def serve(
+    settings: Settings,
+    on_ready: OnReady | None = None,
+    *,
+    routing: RoutingTable | None = None,
+    source: ConfigurationSource | None = None,
+) -> None:
+    """Run the bridge until it is told to stop. ``on_ready`` is called once the port is open.
+
+    With a ``source`` the configuration is read again on SIGHUP and when its files change.
+    """
+    events = Events(event_options(settings))
+    async with contextlib.AsyncExitStack() as stack:
+        http = await stack.enter_async_context(new_client())
+        parts = await stack.enter_async_context(open_parts(settings, http, ssl.create_default_context(), events))
+        bridge = Bridge(settings, routing or RoutingTable(), parts, events)
+        reloader = await stack.enter_async_context(watching(bridge, source))
+        await stack.enter_async_context(sampling(bridge))
         upgrade = upgrade_protocol(
             lambda request: decide_upgrade(bridge, request), max(spec.max_message_bytes for spec in REGISTRY.values())
         )
         config = uvicorn.Config(
-            create_app(bridge),
+            create_app(bridge, reloader),
             host=settings.bridge_host,
             port=settings.bridge_port,
             ws=upgrade,
@@ -155,3 +184,4 @@ async def serve(settings: Settings, on_ready: OnReady | None = None) -> None:
             await server.serve()
         finally:
             server.end_calls()
+            await bridge.wait_partings(HURRIED_PARTING_S)

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from bridge import outcome
-from bridge.calls.call import Call, CallOptions
-from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, Finished, Note
+from bridge.calls.call import Call
+from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, FetchResults, Finished, Note, TransferPlanned
 from bridge.calls.state import State
-from bridge.convai.messages import InitiationData
-from bridge.convai.protocol import Conversation, ConversationOptions
-from bridge.events import CallInfo
+from bridge.calls.stats import CallStats
+from bridge.convai.protocol import Conversation
 from bridge.leg import CarrierSpec, CloseSocket, HttpRequest, LegOptions, Outgoing, UpgradeRequest
-from bridge.outcome import EndReason
-from bridge.server.convai_client import AgentConnectError, AgentTarget
+from bridge.outcome import EndReason, Result
+from bridge.server.aftermath import begin_recording, conclude
+from bridge.server.arrival import admit, connect, fetch_results, let_go
+from bridge.server.facts import CallFacts
 from bridge.server.logs import get_logger
+from bridge.server.metrics import HopHistogram
 from bridge.server.sockets import MediaSocket, discard
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ TIMER_GRAIN_S = 0.001
 """The event loop's timers count milliseconds; a shorter wait would spin."""
 
 
-class _AgentEnd:
+class AgentEnd:
     """The agent's socket, reporting to its session."""
 
     __slots__ = ("_session",)
@@ -45,15 +48,19 @@ class _AgentEnd:
         self._session = session
 
     def on_open(self, socket: MediaSocket) -> None:
+        """See ``SocketOwner``."""
         self._session.agent_open(socket)
 
     def on_message(self, message: str | bytes) -> None:
+        """See ``SocketOwner``."""
         self._session.from_agent(message)
 
     def on_lost(self, code: int, words: str) -> None:
+        """See ``SocketOwner``."""
         self._session.agent_lost(code, words)
 
     def on_writable(self, writable: bool) -> None:
+        """See ``SocketOwner``."""
         self._session.agent_writable(writable)
 
 
@@ -61,52 +68,54 @@ class Session:
     """One carrier socket and the call that comes over it. A ``SocketOwner`` of the carrier's socket."""
 
     __slots__ = (
-        "_admitted_s",
         "_agent",
         "_agent_to_caller",
-        "_bridge",
         "_caller_to_agent",
         "_carrier",
-        "_connecting",
         "_finished",
-        "_log",
         "_loop",
         "_measure_next_s",
-        "_relay",
         "_pings",
+        "_relay",
         "_send_to_agent",
-        "_spec",
+        "_task",
         "_timer",
         "_timer_at_s",
+        "admitted_s",
+        "bridge",
         "call",
         "call_id",
+        "facts",
+        "log",
+        "spec",
         "started_s",
     )
 
     def __init__(self, bridge: Bridge, spec: CarrierSpec, request: UpgradeRequest, call_id: str) -> None:
         settings = bridge.settings
         now = monotonic()
-        self._bridge = bridge
-        self._caller_to_agent = bridge.metrics.caller_to_agent
-        self._agent_to_caller = bridge.metrics.agent_to_caller
-        self._spec = spec
+        self.bridge = bridge
+        self.spec = spec
         self.call_id = call_id
+        """Ours: of the socket at first, then the one under which the answer webhook took the call's slot."""
         self.started_s = now
-        self._log: Any = get_logger(call_id=call_id, provider=spec.name)
+        self.admitted_s = math.inf
+        """When the call was let in; inf = it was not."""
+        self.facts = CallFacts(bridge.instance_id, spec.name, time.time(), bridge.new_hop(), bridge.new_hop())
+        """What is known of the call besides, for its record."""
+        self.log: Any = get_logger(call_id=call_id, provider=spec.name)
+        self._caller_to_agent = self.facts.caller_to_agent
+        self._agent_to_caller = self.facts.agent_to_caller
         self._loop = asyncio.get_running_loop()
-        leg = spec.new_leg(LegOptions(settings.start_timeout_s, settings.carrier_silence_s), request, now)
-        conversation = Conversation(
-            ConversationOptions(settings.upload_chunk_ms, settings.agent_ready_timeout_s, settings.agent_silence_s)
-        )
-        options = CallOptions(settings.caller_buffer_ms, int(settings.playout_queue_s * 1000))
-        self.call = Call(leg, spec, options, conversation)
+        options = LegOptions(settings.start_timeout_s, settings.carrier_silence_s, settings.carrier_options)
+        leg = spec.new_leg(options, request, now)
+        self.call = Call(leg, spec, bridge.call_options, Conversation(bridge.conversation_options))
         self._relay = leg.relay
         self._send_to_agent: Callable[[str], None] = discard
         self._measure_next_s = now
         self._carrier: MediaSocket | None = None
         self._agent: MediaSocket | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._admitted_s = math.inf  # when the call was let in; inf = it was not
+        self._task: asyncio.Task[None] | None = None  # what the call waits for, one thing at a time
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = math.inf
         self._pings = 0  # pings of the agent that are in the histogram
@@ -117,7 +126,7 @@ class Session:
     def on_open(self, socket: MediaSocket) -> None:
         """The carrier's socket is open."""
         self._carrier = socket
-        self._log.debug("carrier_connected")
+        self.log.debug("carrier_connected")
         self._flush()
 
     def on_message(self, message: str | bytes) -> None:
@@ -150,14 +159,15 @@ class Session:
     def on_lost(self, code: int, words: str) -> None:
         """The carrier's socket is gone."""
         self._carrier = None
-        self._step(lambda now: self.call.carrier_lost(code, now))
+        self.bridge.parting.discard(self)
+        self.step(lambda now: self.call.carrier_lost(code, now))
         if self.call.state is not State.ENDED:
-            self._step(lambda now: self.call.fail(outcome.CARRIER_LOST, f"close {code}", now))
+            self.step(lambda now: self.call.fail(outcome.CARRIER_LOST, f"close {code}", now))
 
     def on_writable(self, writable: bool) -> None:
         """The carrier's socket is stuck, or moves again."""
-        self._log.info("carrier_writable" if writable else "carrier_stuck")
-        self._step(lambda now: self.call.set_carrier_writable(writable, now))
+        self.log.info("carrier_writable" if writable else "carrier_stuck")
+        self.step(lambda now: self.call.set_carrier_writable(writable, now))
 
     # --- the agent's socket ---
 
@@ -166,10 +176,6 @@ class Session:
         self._agent, self._send_to_agent = socket, socket.send_text
         if self.call.state is State.ENDED:
             socket.close()
-            return
-        info = self.call.info
-        assert info is not None
-        self._step(lambda now: self.call.agent_connected(_initiation(info), now))
 
     def from_agent(self, message: str | bytes) -> None:
         """Agent -> caller."""
@@ -188,7 +194,7 @@ class Session:
             else:
                 for item in call.leg.drain():
                     self._to_carrier(item)
-            next_timer_s = call.playout_timer()
+            next_timer_s = call.playout_timer() if relayed else call.next_timer()
             if next_timer_s < self._timer_at_s:
                 self._arm(next_timer_s)
         except Exception:  # as above
@@ -199,31 +205,50 @@ class Session:
         call, stats = self.call, self.call.stats
         if call.flushed:
             call.flushed = False
-            self._bridge.metrics.interruption_to_clear.observe(monotonic() - started)
+            self.bridge.metrics.interruption_to_clear.observe(monotonic() - started)
         if stats.agent_pings != self._pings:
             self._pings = stats.agent_pings
             if stats.agent_round_trip_ms is not None:
-                self._bridge.metrics.agent_round_trip.observe(stats.agent_round_trip_ms / 1000)
+                self.bridge.metrics.agent_round_trip.observe(stats.agent_round_trip_ms / 1000)
 
     def agent_lost(self, code: int, words: str) -> None:
         """The agent's socket is gone."""
         self._agent, self._send_to_agent = None, discard
-        self._step(lambda now: self.call.agent_lost(code, words, now))
+        self.step(lambda now: self.call.agent_lost(code, words, now))
 
     def agent_writable(self, writable: bool) -> None:
         """The agent's socket is stuck, or moves again."""
-        self._log.info("agent_writable" if writable else "agent_stuck")
-        self._step(lambda now: self.call.set_agent_writable(writable))
+        self.log.info("agent_writable" if writable else "agent_stuck")
+        self.step(lambda now: self.call.set_agent_writable(writable))
 
-    # --- the operator ---
+    # --- the operator: orders and counters ---
+
+    def note(self, event: str) -> None:
+        """Write a step of the operator's into log and record."""
+        self.step(lambda now: self.call.remark(event, now))
 
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the call from outside."""
-        self._step(lambda now: self.call.fail(reason, detail, now))
+        self.step(lambda now: self.call.fail(reason, detail, now))
+
+    def current_stats(self) -> CallStats:
+        """The counters as they stand now."""
+        return self.call.current_stats()
+
+    @property
+    def caller_to_agent(self) -> HopHistogram:
+        """Carrier's message in -> agent's message out."""
+        return self._caller_to_agent
+
+    @property
+    def agent_to_caller(self) -> HopHistogram:
+        """Agent's message in -> first audio of it out."""
+        return self._agent_to_caller
 
     # --- inside: one step ---
 
-    def _step(self, act: Callable[[float], None]) -> None:
+    def step(self, act: Callable[[float], None]) -> None:
+        """Do something to the call, write what follows from it, and carry out what it asks for."""
         try:
             act(monotonic())
             self._flush()
@@ -255,7 +280,7 @@ class Session:
             socket.close(item.code, item.reason)
         else:
             assert isinstance(item, HttpRequest)
-            self._log.error("carrier_request_not_supported", method=item.method)
+            self.log.error("carrier_request_not_supported", method=item.method)
 
     def _to_agent(self, message: str | CloseSocket) -> None:
         socket = self._agent
@@ -273,65 +298,73 @@ class Session:
             case Note(event, detail):
                 self._on_note(event, detail)
             case AskAdmission(info):
-                self._admit(info)
+                self._begin(lambda: admit(self, info))
             case ConnectAgent(info):
-                self._connecting = self._loop.create_task(self._connect_agent(info))
+                self._begin(lambda: connect(self, info, AgentEnd(self)))
+            case FetchResults(conversation_id):
+                self._begin(lambda: fetch_results(self, conversation_id))
+            case TransferPlanned(target):
+                self.bridge.chronicle.transferred(self, target)
             case Finished(reason, detail):
                 self._finish(reason, detail)
 
-    def _admit(self, info: CallInfo) -> None:
-        self._log = self._log.bind(call_sid=info.call_sid)
-        refusal = self._bridge.admit(self, info, self._spec)
-        now = monotonic()
-        if refusal is not None:
-            self.call.refuse(*refusal, now)
-        else:
-            self._admitted_s = now
-            self._bridge.metrics.calls_started.labels(self._spec.name).inc()
-            self._bridge.metrics.calls_active.labels(self._spec.name).inc()
-            self._log.info("call_started")
-            self.call.admit(now)
-        self._flush()
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Wait for something beside the call; it asks for one thing at a time, and may end before that begins."""
+        self._task = self._loop.create_task(self._guard(work))
 
-    async def _connect_agent(self, info: CallInfo) -> None:
+    async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await self._bridge.agents.connect(AgentTarget(self._bridge.agent_for(info)), _AgentEnd(self))
-        except AgentConnectError as error:
-            failure = error  # ``error`` is gone when the lambda runs
-            self._step(lambda now: self.call.fail(failure.reason, failure.detail, now))
-        except asyncio.CancelledError:
-            raise
+            await work()
         except Exception:  # as above
             self._bug()
 
+    def let_in(self) -> None:
+        """The call has its slot."""
+        bridge, provider = self.bridge, self.spec.name
+        self.admitted_s = monotonic()
+        bridge.metrics.calls_started.labels(provider, "yes" if self.facts.is_burst else "no").inc()
+        bridge.metrics.calls_active.labels(provider).inc()
+        route = self.facts.route
+        self.log.info("call_started", admission=self.facts.admission, agent_id=route.agent_id if route else "")
+        self.step(self.call.admit)
+        if not self._finished:
+            begin_recording(self)
+            bridge.chronicle.began(self)
+
     def _on_note(self, event: str, detail: str) -> None:
         if event == "agent_ready":
-            self._bridge.metrics.agent_connect.observe(monotonic() - self._admitted_s)
-            self._log = self._log.bind(conversation_id=self.call.conversation_id)
-        self._log.info(event, detail=detail)
-        if self._bridge.observer is not None:
-            self._bridge.observer.noted(self, event, detail)
+            self.facts.answered_at = time.time()
+            self.bridge.metrics.agent_connect.observe(monotonic() - self.admitted_s)
+            self.log = self.log.bind(conversation_id=self.call.conversation_id)
+            self.bridge.chronicle.answered(self)
+        self.log.info(event, detail=detail)
+        if self.bridge.observer is not None:
+            self.bridge.observer.noted(self, event, detail)
 
     def _finish(self, reason: EndReason, detail: str) -> None:
-        """The call's end, once: slot, timer, task, counters, log line."""
+        """The call's end, once: slot, task, counters, record, log line. The leg may still have to say good-bye."""
         if self._finished:
             return
         self._finished = True
-        bridge, provider = self._bridge, self._spec.name
-        bridge.call_over(self, reason)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._timer_at_s = -math.inf  # nothing is armed any more
-        if self._connecting is not None:
-            self._connecting.cancel()
+        bridge, provider, facts = self.bridge, self.spec.name, self.facts
+        facts.end, facts.end_detail, facts.ended_at = reason, detail, time.time()
         duration_s = 0.0
-        if self._admitted_s != math.inf:
-            duration_s = monotonic() - self._admitted_s
+        if self.admitted_s != math.inf:
+            duration_s = monotonic() - self.admitted_s
             bridge.metrics.calls_active.labels(provider).dec()
             bridge.metrics.call_duration.labels(provider).observe(duration_s)
-        bridge.metrics.call_ended(provider, reason, self.call.stats)
-        log = self._log.info if reason.result.value == "success" else self._log.warning
+            bridge.chronicle.ended(self)
+            bridge.after(self._loop.create_task(conclude(self)))
+        elif self.call.info is not None:
+            bridge.chronicle.refused(self)
+            bridge.after(self._loop.create_task(let_go(self, self.call.info)))
+        bridge.call_over(self, reason)
+        for waiting in (self._task, self._timer):
+            if waiting is not None:
+                waiting.cancel()
+        self._timer, self._timer_at_s = None, math.inf  # a leg with a parting of its own arms another
+        bridge.metrics.call_ended(provider, reason, self.call.stats, facts.caller_to_agent, facts.agent_to_caller)
+        log = self.log.info if reason.result is Result.SUCCESS else self.log.warning
         log(
             "call_ended",
             result=reason.result.value,
@@ -344,12 +377,12 @@ class Session:
 
     def _bug(self) -> None:
         """An exception of ours: end this call, whatever state it is in; the others go on."""
-        self._log.exception("bug")
+        self.log.exception("bug")
         try:
             self.call.fail(outcome.BUG, "see the traceback above", monotonic())
             self._flush()
         except Exception:  # ending properly failed too: nothing is left but to let go
-            self._log.exception("bug_while_ending")
+            self.log.exception("bug_while_ending")
             for socket in (self._carrier, self._agent):
                 if socket is not None:
                     socket.cut()
@@ -366,13 +399,4 @@ class Session:
     def _on_timer(self) -> None:
         self._timer = None
         self._timer_at_s = math.inf
-        self._step(self.call.handle_timer)
-
-
-def _initiation(info: CallInfo) -> InitiationData:
-    """What the agent is told of the call, under names of our own (``system__`` ones are the vendor's)."""
-    known = {"caller_id": info.caller, "called_number": info.called, "call_sid": info.call_sid}
-    return InitiationData(
-        dynamic_variables={name: value for name, value in known.items() if value},
-        source_info={"source": "telephony-bridge"},
-    )
+        self.step(self.call.handle_timer)

@@ -42,6 +42,8 @@ class Release(msgspec.Struct, frozen=True, array_like=True):
     call_id: str
     refund: bool = False
     """The call never took place: it does not count among the agent's calls of the day."""
+    anywhere: bool = False
+    """Also when another process holds the slot: it was only reserved there, and its call is over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 
 from bridge.auth import twilio as signature
-from bridge.auth.tokens import CallClaims
+from bridge.events import CallInfo
 from bridge.outcome import Result
 from bridge.providers import twilio, twilio_twiml
-from bridge.server.service import Bridge
+from bridge.server.answer import Busy, Divert, answer
+from bridge.server.service import DIVERT_TO, Bridge
 
 MAX_BODY_BYTES = 64 * 1024
 """Twilio's longest webhook is a few kilobytes."""
@@ -29,6 +30,10 @@ MAX_FIELDS = 500
 
 APOLOGY = "We are sorry, a technical problem came up. Please call again later."
 """What the caller hears when a call broke; without it there would only be a click."""
+
+
+END_WAIT_S = 1.0
+"""How long a fallback waits to hear how the stream ended: another process may have carried it."""
 
 
 class Refused(Exception):
@@ -76,35 +81,37 @@ class TwilioWebhooks:
             form = await self._verified_form(request)
         except Refused as refused:
             return refused.response
-        bridge = self._bridge
-        call_sid = form.get("CallSid", "")
-        if not call_sid:
+        info = _call_info(form)
+        if not info.call_sid:
             return Response("CallSid is missing\n", status_code=400, media_type="text/plain")
-        refusal = bridge.admission.would_refuse()
-        if refusal is not None:
-            bridge.log.warning("call_refused", provider=twilio.NAME, call_sid=call_sid, reason=str(refusal))
+        decided = await answer(self._bridge, info)
+        if isinstance(decided, Divert):
+            return _xml(twilio_twiml.dial(decided.target))
+        if isinstance(decided, Busy):
             return _xml(twilio_twiml.reject_busy())
-        caller, called = form.get("From", ""), form.get("To", "")
-        token = bridge.call_token(
-            call_sid, CallClaims(caller=caller, called=called, direction=form.get("Direction", "inbound"))
-        )
-        settings = bridge.settings
+        settings = self._bridge.settings
         return _xml(
             twilio_twiml.connect_stream(
                 settings.public_ws_url + twilio.SPEC.media_paths[0],
-                {twilio.PARAM_TOKEN: token, twilio.PARAM_CALLER: caller, twilio.PARAM_CALLED: called},
+                {
+                    twilio.PARAM_TOKEN: decided.token,
+                    twilio.PARAM_CALLER: info.caller,
+                    twilio.PARAM_CALLED: info.called,
+                },
                 settings.public_base_url + "/twilio/fallback",
             )
         )
 
     async def fallback(self, request: Request) -> Response:
-        """After the stream: hang up when the call ended as it should, apologise when it broke."""
+        """After the stream: hang up after a proper end, divert where the route says so, otherwise apologise."""
         try:
             form = await self._verified_form(request)
         except Refused as refused:
             return refused.response
-        end = self._bridge.end_of(form.get("CallSid", ""))
-        if end is not None and end.result is Result.SUCCESS:
+        end = await self._bridge.shared.end_of(form.get("CallSid", ""), END_WAIT_S)
+        if end is not None and end.extra.get(DIVERT_TO):
+            return _xml(twilio_twiml.dial(end.extra[DIVERT_TO]))
+        if end is not None and end.reason.result is Result.SUCCESS:
             return _xml(twilio_twiml.hang_up())
         return _xml(twilio_twiml.say_and_hang_up(APOLOGY))
 
@@ -146,6 +153,19 @@ class TwilioWebhooks:
                 self._bridge.log.warning("request_refused", entrance="twilio_webhook", detail=problem)
                 raise Refused(Response("forbidden\n", status_code=403, media_type="text/plain"))
         return dict(fields)
+
+
+def _call_info(form: dict[str, str]) -> CallInfo:
+    """The call as its webhook tells of it."""
+    outbound = form.get("Direction", "").startswith("outbound")
+    return CallInfo(
+        provider=twilio.NAME,
+        call_sid=form.get("CallSid", ""),
+        account_id=form.get("AccountSid", ""),
+        caller=form.get("From", ""),
+        called=form.get("To", ""),
+        direction="outbound" if outbound else "inbound",
+    )
 
 
 def _raw_target(request: Request) -> str:

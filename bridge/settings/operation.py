@@ -102,4 +102,6 @@ class LogSettings(Topic):
         "never holds them.",
         restart=True,
     )
-    redact_dtmf: bool = setting(False, "`on` keeps the keys that callers press out of records and webhooks.")
+    redact_dtmf: bool = setting(
+        False, "`on` keeps the keys that callers press out of records and webhooks, and from the agent."
+    )

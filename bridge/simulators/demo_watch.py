@@ -41,8 +41,8 @@ class Watch:
     def attach(self, bridge: Bridge) -> None:
         """Watch this bridge."""
         bridge.observer = self
-        bridge.metrics.caller_to_agent = self.caller_to_agent
-        bridge.metrics.agent_to_caller = self.agent_to_caller
+        hops = iter((self.caller_to_agent, self.agent_to_caller))  # of the one call, in the order of ``CallFacts``
+        bridge.new_hop = lambda: next(hops, KeptHistogram())
         bridge.metrics.interruption_to_clear = self.clear
 
     def noted(self, session: Session, event: str, detail: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from bridge import events, outcome
 from bridge.calls.effects import AskAdmission, ConnectAgent, Finished, Note
+from bridge.calls.keypad import KeypadMode
 from bridge.calls.options import CallOptions
 from bridge.calls.state import State
 from bridge.convai import messages as convai_messages
@@ -547,7 +549,7 @@ def test_what_is_written_down(message: str, note: Note) -> None:
 
 
 def test_what_is_counted_and_not_written_down() -> None:
-    line = Line().activate()
+    line = Line(options=dataclasses.replace(OPTIONS, keypad=KeypadMode.OFF)).activate()
     line.agent(
         convai.ping(1),
         convai.ping(2, 61),

@@ -11,6 +11,7 @@ import pytest
 from bridge import events, outcome
 from bridge.calls.effects import ConnectAgent, FetchResults, Finished, Note, TransferPlanned
 from bridge.calls.hold import HoldAudio
+from bridge.calls.keypad import KeypadMode
 from bridge.calls.options import CallOptions
 from bridge.calls.state import State
 from bridge.leg import CloseSocket
@@ -344,3 +345,41 @@ def test_carriers_without_results_cannot_transfer_yet() -> None:
     line.agent(transfer_call("+4930123456"))
     assert "is not available on this phone line" in str(line.to_agent[0])
     assert line.call.state is State.ACTIVE
+
+
+# --- keys ---
+
+
+def told(line: Line) -> list[tuple[str, str]]:
+    messages = [json.loads(item) for item in line.to_agent if isinstance(item, str)]
+    return [(m["type"], m["text"]) for m in messages if m.get("type") in ("user_message", "contextual_update")]
+
+
+def test_the_agent_is_told_what_the_caller_typed() -> None:
+    line = Line().activate()
+    line.carrier(twilio.dtmf("4"), twilio.dtmf("2"))
+    assert told(line) == []
+    line.run(2.1)
+    assert told(line) == [("user_message", "I pressed 42 on the keypad.")]
+
+
+def test_the_agent_may_be_told_of_each_key() -> None:
+    line = Line(options=dataclasses.replace(OPTIONS, keypad=KeypadMode.EACH)).activate()
+    line.carrier(twilio.dtmf("4"))
+    assert told(line) == [("contextual_update", "The caller pressed the key 4 on the keypad.")]
+
+
+def test_redacted_keys_never_reach_the_agent() -> None:
+    line = Line(options=dataclasses.replace(OPTIONS, redact_digits=True, keypad=KeypadMode.EACH)).activate()
+    line.carrier(twilio.dtmf("4"))
+    line.run(3.0)
+    assert told(line) == []
+
+
+def test_keys_before_the_agent_listens_are_only_written_down() -> None:
+    line = Line().connect()
+    line.carrier(twilio.dtmf("4"))
+    line.agent(convai.metadata())
+    line.run(3.0)
+    assert told(line) == []
+    assert line.call.stats.dtmf == 1

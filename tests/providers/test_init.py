@@ -43,6 +43,8 @@ def test_a_path_finds_its_carrier(raw_path: str, found: dict[str, str] | None) -
         ("/genesys/agent_1", "agent_1"),
         ("//genesys//agent_1/?version=2", "agent_1"),
         ("/v1/convai/conversation/genesys/agent_1", "agent_1"),
+        ("/v1/convai/conversation/genesysagent_1", "agent_1"),  # as Genesys writes base URI and id behind each other
+        ("/genesysagent_1?version=2", "agent_1"),
         ("/genesys", None),
         ("/genesys/a/b", None),
     ],

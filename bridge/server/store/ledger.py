@@ -94,6 +94,7 @@ class Ledger:
         self._idle = asyncio.Event()
         self._idle.set()
         self._hurry = asyncio.Event()
+        self._attempted = asyncio.Event()  # set for a moment after every attempt to write
         self._task: asyncio.Task[None] | None = None
         self._retry_s = self._options.retry_first_s
         self._trouble_since_s = 0.0
@@ -112,6 +113,20 @@ class Ledger:
         self._trim()
         self._work.set()
         self._idle.clear()
+
+    async def kept(self, call_id: str, timeout_s: float) -> bool:
+        """Wait until nothing of this call waits for the database; False = something does after this time.
+
+        A database in trouble is not waited for.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._waits(call_id) and not self.trouble:
+                    await self._attempted.wait()
+        return not self._waits(call_id)
+
+    def _waits(self, call_id: str) -> bool:
+        return call_id in self._pending or any(one.call.id == call_id for one in self._writing)
 
     # --- for metrics ---
 
@@ -232,6 +247,8 @@ class Ledger:
                 pause_s = options.retry_first_s if self._hurry.is_set() else self._retry_s
                 self._retry_s = min(self._retry_s * 2, options.retry_max_s)
                 patient = True
+            self._attempted.set()
+            self._attempted.clear()
             self._trim()
             if not self._pending:
                 self._work.clear()

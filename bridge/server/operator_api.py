@@ -1,0 +1,96 @@
+"""Puts the operator's API and the vendor's webhook entrance onto a bridge that keeps records."""
+
+from __future__ import annotations
+
+import time
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import msgspec
+from fastapi import APIRouter
+
+from bridge.auth.api_keys import GuessCounter, GuessLimits, KeyRing
+from bridge.calls.record import CallRecord, OutboxEvent
+from bridge.calls.webhook_report import KNOWN_TYPES, ConversationReport
+from bridge.server.api.access import AccessControl
+from bridge.server.api.ports import ApiPorts
+from bridge.server.api.router import create_api
+from bridge.server.api.stored_routes import StoredRoutes
+from bridge.server.control import CallControl
+from bridge.server.elevenlabs_http import ElevenLabsWebhooks, WebhookInOptions
+from bridge.server.recording.manager import Recorder
+from bridge.server.service import Bridge
+from bridge.server.storage import Storage
+
+if TYPE_CHECKING:
+    from bridge.server.reload import Reloader
+
+
+def access_of(bridge: Bridge) -> AccessControl:
+    """Who may do what, by API key."""
+    settings = bridge.settings
+    return AccessControl(
+        KeyRing(settings.api_keys),
+        GuessCounter(GuessLimits()),
+        monotonic,
+        auth_on=settings.bridge_auth == "on",
+        on_refused=lambda entrance: bridge.metrics.refused.labels(entrance).inc(),
+    )
+
+
+def api_router(
+    bridge: Bridge, storage: Storage, recorder: Recorder, access: AccessControl, reloader: Reloader
+) -> APIRouter:
+    """Everything below ``/v1``, and its description."""
+
+    async def reload_routes() -> None:
+        await reloader.refresh_routes(forced=True)
+
+    ports = ApiPorts(
+        calls=storage.calls,
+        live=bridge.live,
+        audio=recorder.audio,
+        routes=StoredRoutes(
+            storage.routes, lambda: bridge.routing, lambda: bridge.settings.route_defaults, reload_routes
+        ),
+        deliveries=storage.outbox,
+        control=CallControl(bridge),
+        usage=bridge.admission,
+    )
+    settings = bridge.settings
+    return create_api(ports, access, redact_numbers=settings.redact_numbers, public_url=settings.public_base_url)
+
+
+def webhook_in_options(bridge: Bridge) -> WebhookInOptions:
+    """The vendor's secrets, and what is passed on."""
+    settings = bridge.settings
+    return WebhookInOptions(
+        settings.elevenlabs_webhook_secrets,
+        frozenset(settings.webhook_events) & KNOWN_TYPES,
+        redact_numbers=settings.redact_numbers,
+        verify=settings.bridge_auth == "on",
+    )
+
+
+def vendor_webhooks(bridge: Bridge, storage: Storage) -> ElevenLabsWebhooks:
+    """The entrance for the vendor's own webhooks."""
+
+    async def merge(record: CallRecord, report: ConversationReport) -> None:
+        record.outputs = {**record.outputs, **report.outputs()}
+        record.analysis = msgspec.to_builtins(report)
+        storage.ledger.put(record, ())
+
+    async def forward(event: OutboxEvent) -> bool:
+        added = await storage.outbox.add_next(event)
+        if storage.worker is not None:
+            storage.worker.notify()
+        return added
+
+    return ElevenLabsWebhooks(
+        webhook_in_options(bridge),
+        lookup=storage.calls.by_conversation,
+        merge=merge,
+        forward=forward if storage.worker is not None else None,
+        spool=storage.spool,
+        unix=time.time,
+    )

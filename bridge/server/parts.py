@@ -1,0 +1,218 @@
+"""What a bridge is put together from: settings turned into the options of each part, and the parts' lives.
+
+``local_parts`` is what works without anything else running: memory, no records. ``open_parts`` is the whole: Redis
+where it is set, the database, recordings, webhooks; it starts them in the order in which they need each other and
+stops them in the reverse one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import httpx
+
+from bridge.calls import webhooks
+from bridge.calls.record import CallRecord, OutboxEvent
+from bridge.calls.rules import MAX_QUEUE_S
+from bridge.calls.webhook_facts import TransferFacts
+from bridge.config import Settings
+from bridge.server.admission import Admission, AdmissionOptions
+from bridge.server.admission_redis import RedisSlotOptions, RedisSlots
+from bridge.server.call_tokens import CallTokens, MemoryTokens, RedisTokens
+from bridge.server.chronicle import EventMaker, RecordSink
+from bridge.server.convai_client import AgentClient
+from bridge.server.egress import EgressOptions, guarded_client
+from bridge.server.live_calls import LiveCalls
+from bridge.server.personalizer import Personalizer, PersonalizerOptions
+from bridge.server.recording.manager import Recorder
+from bridge.server.recording.options import RecordingOptions, S3Options
+from bridge.server.redis_client import RedisLink, RedisOptions
+from bridge.server.results import ResultsClient
+from bridge.server.shared_state import SharedState
+from bridge.server.storage import Storage, open_storage, outbox_options
+
+TOKENS_PER_CALL = 4
+"""Room in the token book per call that may run: a minute of answered calls that never came, many times over."""
+
+
+class NoRecords:
+    """Where records go when nothing is to be kept: a bridge on the test bench."""
+
+    def put(self, record: CallRecord, events: Sequence[OutboxEvent]) -> None:
+        """See ``RecordSink``."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """The parts of one bridge. Those that are None are not wanted."""
+
+    instance_id: str
+    agents: AgentClient
+    results: ResultsClient
+    admission: Admission
+    tokens: CallTokens
+    shared: SharedState
+    live: LiveCalls
+    personalizer: Personalizer
+    records: RecordSink = field(default_factory=NoRecords)
+    recorder: Recorder | None = None
+    storage: Storage | None = None
+    redis: RedisLink | None = None
+    egress: httpx.AsyncClient | None = None
+
+    def apply(self, settings: Settings) -> None:
+        """Take over what may change while calls are on: keys, addresses and headers of outgoing requests."""
+        self.agents = replace(self.agents, settings=settings)
+        self.results = replace(self.results, settings=settings)
+        self.personalizer.options = personalizer_options(settings)
+        if self.storage is not None and self.storage.worker is not None and settings.webhook_url is not None:
+            self.storage.worker.options = outbox_options(settings)
+
+
+# --- settings to options ---------------------------------------------------------------------------------
+
+
+def instance_name(settings: Settings) -> str:
+    """This process's name: new with every start, because what a dead one left belongs to nobody."""
+    return f"{settings.instance_id or socket.gethostname()[:60]}-{secrets.token_hex(4)}"
+
+
+def event_options(settings: Settings) -> webhooks.WebhookOptions:
+    """Which events are made; none without an address to send them to."""
+    if settings.webhook_url is None:
+        return webhooks.NO_WEBHOOKS
+    return webhooks.WebhookOptions(frozenset(settings.webhook_events), settings.redact_numbers)
+
+
+class Events:
+    """Makes the events that the operator wants. A reload replaces ``options``."""
+
+    def __init__(self, options: webhooks.WebhookOptions) -> None:
+        self.options = options
+
+    def on_started(self, record: CallRecord, now: float) -> tuple[OutboxEvent, ...]:
+        """See ``EventMaker``."""
+        return webhooks.on_started(record, now, self.options)
+
+    def on_answered(self, record: CallRecord, now: float) -> tuple[OutboxEvent, ...]:
+        """See ``EventMaker``."""
+        return webhooks.on_answered(record, now, self.options)
+
+    def on_transferred(self, record: CallRecord, now: float, target: str) -> tuple[OutboxEvent, ...]:
+        """See ``EventMaker``."""
+        return webhooks.on_transferred(record, now, self.options, TransferFacts(target=target, succeeded=True))
+
+    def on_ended(self, record: CallRecord, now: float) -> tuple[OutboxEvent, ...]:
+        """See ``EventMaker``."""
+        recording = record.recording
+        return webhooks.on_ended(record, now, self.options, audio=recording is not None and recording.complete)
+
+    def on_recorded(self, record: CallRecord, now: float) -> tuple[OutboxEvent, ...]:
+        """See ``EventMaker``."""
+        return webhooks.on_recorded(record, now, self.options)
+
+
+def admission_options(settings: Settings) -> AdmissionOptions:
+    """See ``AdmissionOptions``."""
+    return AdmissionOptions(
+        settings.zone, settings.limits_when_redis_down == "fail_open", hold_s=settings.call_token_ttl_s
+    )
+
+
+def personalizer_options(settings: Settings) -> PersonalizerOptions:
+    """See ``PersonalizerOptions``."""
+    return PersonalizerOptions(
+        url=settings.personalization_url or "",
+        headers=settings.personalization_header_map,
+        timeout_s=settings.personalization_timeout_s,
+        remember_s=settings.call_token_ttl_s + MAX_QUEUE_S + settings.personalization_timeout_s,
+    )
+
+
+def recording_options(settings: Settings) -> RecordingOptions:
+    """See ``RecordingOptions``."""
+    bucket = None
+    if settings.recording_bucket is not None:
+        name, prefix = settings.recording_bucket
+        key, secret = settings.recording_s3_access_key, settings.recording_s3_secret_key
+        bucket = S3Options(
+            name,
+            prefix,
+            endpoint_url=settings.recording_s3_endpoint or "",
+            region=settings.recording_s3_region or "",
+            access_key_id=key.get_secret_value() if key is not None else "",
+            secret_access_key=secret.get_secret_value() if secret is not None else "",
+            path_style=settings.recording_s3_endpoint is not None,
+        )
+    return RecordingOptions(settings.recordings_dir, settings.recording_format, bucket)
+
+
+# --- the parts -------------------------------------------------------------------------------------------
+
+
+def local_parts(settings: Settings, http: httpx.AsyncClient, tls: ssl.SSLContext) -> Parts:
+    """Parts that need nothing else running, and keep no records. Made inside the event loop, nothing is started."""
+    shared = SharedState()
+    instance_id = instance_name(settings)
+    return Parts(
+        instance_id,
+        AgentClient(settings, http, tls),
+        ResultsClient(settings, http),
+        Admission(settings.limits, admission_options(settings)),
+        _memory_tokens(settings),
+        shared,
+        LiveCalls(instance_id),
+        Personalizer(personalizer_options(settings), http, shared),
+    )
+
+
+def _memory_tokens(settings: Settings) -> MemoryTokens:
+    return MemoryTokens(settings.call_token_ttl_s, TOKENS_PER_CALL * settings.bridge_max_calls)
+
+
+@contextlib.asynccontextmanager
+async def open_parts(
+    settings: Settings, http: httpx.AsyncClient, tls: ssl.SSLContext, events: EventMaker
+) -> AsyncIterator[Parts]:
+    """All parts that the settings ask for, running. Raises ``ConfigError`` for what cannot work."""
+    parts = local_parts(settings, http, tls)
+    async with contextlib.AsyncExitStack() as stack:
+        egress = guarded_client(EgressOptions(allow=settings.egress_allow))
+        stack.push_async_callback(egress.aclose)
+        parts.egress = egress
+        if settings.redis_url is not None:
+            await _share(parts, settings, stack)
+        parts.personalizer = Personalizer(personalizer_options(settings), egress, parts.shared)
+        stack.push_async_callback(parts.personalizer.aclose)
+        for part in (parts.admission, parts.shared, parts.live):
+            await part.start()
+            stack.push_async_callback(part.close)
+        recorder = Recorder(recording_options(settings))
+        await recorder.open()
+        stack.push_async_callback(recorder.close)
+        parts.recorder = recorder
+        parts.storage = await stack.enter_async_context(open_storage(settings, parts, recorder, egress, events))
+        parts.records = parts.storage.ledger
+        yield parts
+
+
+async def _share(parts: Parts, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """Put Redis in the place of memory."""
+    assert settings.redis_url is not None
+    link = RedisLink(RedisOptions(settings.redis_url.get_secret_value(), settings.redis_prefix))
+    await link.start()
+    stack.push_async_callback(link.close)
+    parts.redis = link
+    slots = RedisSlots(link, RedisSlotOptions(parts.instance_id))
+    parts.admission = Admission(settings.limits, admission_options(settings), slots)
+    link.on_up(parts.admission.store_is_back)
+    tokens = RedisTokens(link, settings.call_token_ttl_s, _memory_tokens(settings))
+    stack.push_async_callback(tokens.close)
+    parts.tokens = tokens
+    parts.shared = SharedState(link)
+    parts.live = LiveCalls(parts.instance_id, link)
