@@ -12,11 +12,10 @@ import math
 from typing import assert_never
 
 from bridge import events, outcome
-from bridge.calls import tools
 from bridge.calls.downlink import Downlink
 from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, FetchResults, Finished, Note, TransferPlanned
+from bridge.calls.hands import Hands
 from bridge.calls.journal import Journal
-from bridge.calls.keypad import Keypad, KeypadMode
 from bridge.calls.options import CallOptions
 from bridge.calls.state import Input, State, advance
 from bridge.calls.stats import CallStats
@@ -48,7 +47,7 @@ class Call:
         "_carrier_writable",
         "_drain_deadline",
         "_effects",
-        "_keypad",
+        "_hands",
         "_last_mark",
         "_media",
         "_offered_s",
@@ -104,7 +103,7 @@ class Call:
         self._results_deadline = -math.inf  # in the future while results are waited for
         self._carrier_writable = True
         self._played = False  # the caller heard the good-bye
-        self._keypad = Keypad(options.keypad, options.keypad_pause_s)
+        self._hands = Hands(spec, options, conversation, self.journal, self.stats)
         self._last_mark = ""  # the mark whose return ends DRAINING
         self._agent_end: tuple[EndReason, str] = (outcome.AGENT_HANGUP, "")
         self._effects: list[Effect] = []
@@ -229,7 +228,7 @@ class Call:
         if self.state is State.ENDED:
             return self.leg.next_timer()  # some carriers have a parting of their own
         others = min(self.leg.next_timer(), self.conversation.next_timer(), self._drain_deadline)
-        others = min(others, self._keypad.next_timer())
+        others = min(others, self._hands.next_timer())
         if self._played:
             others = min(others, self._results_deadline)
         return min(others, self.playout_timer())
@@ -243,7 +242,7 @@ class Call:
         self._on_leg_events(self.leg.handle_timer(now), now)
         for event in self.conversation.handle_timer(now):
             self._on_agent(event, now)
-        self._tell_keys(self._keypad.handle_timer(now))
+        self._hands.handle_timer(now)
         if self.downlink is not None and self.state is not State.ENDED:
             self.downlink.release(now)
         if now >= self._drain_deadline:
@@ -311,7 +310,8 @@ class Call:
                 self._uplink.hold_back(self._media, self._options.caller_buffer_ms)
                 self._effects.append(AskAdmission(info))
             case events.Dtmf(digit, duration_ms):
-                self._on_key(digit, duration_ms, now)
+                talking = self.state is State.ACTIVE
+                self._hands.key_pressed(digit, duration_ms, now - self._offered_s, now, talking=talking)
             case events.Ended(reason, detail):
                 self._end(Input.LEG_ENDED, reason, detail, now)
             case events.Paused():
@@ -321,20 +321,6 @@ class Call:
                 self._note(type(event).__name__, "", now)
             case _:
                 assert_never(event)
-
-    def _on_key(self, digit: str, duration_ms: int, now: float) -> None:
-        self.stats.dtmf += 1
-        redact = self._options.redact_digits
-        self.journal.pressed("" if redact else digit, duration_ms, now - self._offered_s)
-        if not redact and self.state is State.ACTIVE:
-            self._tell_keys(self._keypad.press(digit, now))
-
-    def _tell_keys(self, text: str) -> None:
-        """Tell the agent of keys; empty = there is nothing to tell."""
-        if text and self._keypad.mode is KeypadMode.EACH:
-            self.conversation.send_contextual_update(text)
-        elif text:
-            self.conversation.send_user_message(text)
 
     def _on_mark(self, mark: str, now: float) -> None:
         if self.downlink is None or not self.downlink.playout.reached(mark):
@@ -379,24 +365,12 @@ class Call:
                 assert_never(event)
 
     def _on_tool(self, called: agent.ToolCalled, at_s: float, now: float) -> None:
-        self.stats.tool_calls += 1
-        self.journal.tool_called(called.name, called.call_id, called.parameters, at_s)
-        transfer = self._plan(called)
-        answer = transfer if isinstance(transfer, str) else tools.TRANSFERRING
-        refused = isinstance(transfer, str)
-        self.conversation.send_tool_result(called.call_id, answer, is_error=refused)
-        self.journal.tool_answered(called.call_id, answer, at_s, is_error=refused)
-        self._note("tool_refused" if refused else "tool_accepted", called.name[:64], now)
-        if not isinstance(transfer, str):
+        transfer = self._hands.carry_out(called, at_s, talking=self.state is State.ACTIVE)
+        self._note("tool_refused" if transfer is None else "tool_accepted", called.name[:64], now)
+        if transfer is not None:
             self.outputs |= {"transfer_to": transfer.target, "transfer_reason": transfer.reason}
             self._effects.append(TransferPlanned(transfer.target))
             self._wind_up(outcome.TRANSFERRED, "", now)
-
-    def _plan(self, called: agent.ToolCalled) -> tools.Transfer | str:
-        """What a tool call comes to: a transfer by the carrier's flow, or what to tell the agent instead."""
-        if called.name != tools.TRANSFER or not self._spec.takes_results or self.state is not State.ACTIVE:
-            return tools.UNAVAILABLE.format(name=called.name)
-        return tools.plan_transfer(called.parameters, self._options.transfer_allow)
 
     def _on_agent_ready(self, ready: agent.AgentReady, now: float) -> None:
         if self._move(Input.AGENT_READY, now) is State.ENDED:
