@@ -121,6 +121,8 @@ class CallDetail(CallSummary, frozen=True, kw_only=True):
     """Dynamic variables that the agent was given."""
     initiation: dict[str, Any]
     """The rest of what the conversation was begun with: overrides, user id, extra body."""
+    analysis: dict[str, Any]
+    """What the vendor made of the conversation: summary, verdict, criteria and results; empty before it has said so."""
     outputs: dict[str, str]
     """Results that the carrier was given."""
     stats: dict[str, int | float | None]

@@ -86,6 +86,7 @@ class Views:
             agent_output_format=shown.agent_output_format,
             variables=shown.variables,
             initiation=shown.initiation,
+            analysis=shown.analysis,
             outputs=shown.outputs,
             stats=shown.stats,
             latency=shown.latency,
@@ -164,6 +165,7 @@ class Views:
             route=self._number(record.route) if record.route.strip("*+") else record.route,
             variables=redact_document(record.variables, known),
             initiation=redact_document(record.initiation, known),
+            analysis=redact_document(record.analysis, known),
             outputs=redact_document(record.outputs, known),
             journal=_redacted_journal(record.journal, known),
         )
