@@ -177,6 +177,15 @@ def test_an_interruption_drops_whole_pieces_and_a_part_of_one() -> None:
     assert tape.held_bytes == 0
 
 
+def test_an_interruption_before_a_word_was_heard_leaves_silence() -> None:
+    tape = new_tape()
+    tape.agent(steady(400), START_S + 0.1)
+    tape.agent(steady(400), START_S + 0.1)
+    tape.flush(START_S + 0.1)
+    _, agent = take_all(tape, 1.0)
+    assert not agent.any()
+
+
 def test_an_interruption_long_after_the_answer_takes_nothing_away() -> None:
     tape = new_tape()
     tape.agent(steady(100), START_S)

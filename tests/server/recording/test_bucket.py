@@ -162,6 +162,24 @@ def test_a_bucket_that_does_not_answer(tmp_path: Path) -> None:
     bucket.close()
 
 
+def test_an_answer_that_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Body:
+        closed = False
+
+        def read(self, _size: int) -> bytes:
+            raise ConnectionResetError
+
+        def close(self) -> None:
+            self.closed = True
+
+    bucket, body = Bucket(options_for(1)), Body()
+    monkeypatch.setattr(bucket, "_call", lambda *_, **__: {"Body": body})
+    with pytest.raises(BucketError, match="the bucket's answer broke off: ConnectionResetError"):
+        list(bucket.read("a.wav", 0, 10))
+    assert body.closed
+    bucket.close()
+
+
 def test_settings_that_cannot_work() -> None:
     with pytest.raises(ConfigError, match="the bucket's settings do not work: Invalid endpoint"):
         Bucket(options_for(1, endpoint_url="not an address"))

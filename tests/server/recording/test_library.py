@@ -72,9 +72,10 @@ async def test_mp3_is_made_block_by_block(library: AudioLibrary) -> None:
     assert max(sizes) < 16_384
 
 
-async def test_a_wav_without_a_sample_becomes_an_empty_mp3(tmp_path: Path, library: AudioLibrary) -> None:
-    (tmp_path / "empty.wav").write_bytes(WavEncoder(8000).header(0))
-    assert await body(await library.open_audio("empty.wav", "mp3")) == b""
+async def test_short_recordings_become_short_mp3s(tmp_path: Path, library: AudioLibrary) -> None:
+    for samples, frames in ((0, 0), (80, 3)):
+        (tmp_path / "short.wav").write_bytes(WavEncoder(8000).header(4 * samples) + bytes(4 * samples))
+        assert len(mp3_frames(await body(await library.open_audio("short.wav", "mp3")))) == frames
 
 
 async def test_what_cannot_be_given(library: AudioLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
