@@ -20,7 +20,15 @@ def test_every_constant_is_in_the_catalogue_under_its_own_name() -> None:
 def test_who_answers_for_what() -> None:
     by_result = {result: [end.reason for end in CATALOGUE.values() if end.result is result] for result in Result}
     assert by_result == {
-        Result.SUCCESS: ["caller_hangup", "agent_hangup", "max_duration", "operator_hangup", "probe", "transferred", "diverted"],
+        Result.SUCCESS: [
+            "caller_hangup",
+            "agent_hangup",
+            "max_duration",
+            "operator_hangup",
+            "probe",
+            "transferred",
+            "diverted",
+        ],
         Result.CLIENT_ERROR: [
             "bad_message",
             "message_too_big",
