@@ -13,7 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from bridge import __version__, cli
+from bridge.calls.routing import RoutingTable
 from bridge.config import Settings
+from bridge.errors import ConfigError
+from bridge.server.watch import ConfigurationSource
 from bridge.simulators.agent_scenarios import SCENARIOS
 from tests.kit import logs
 
@@ -71,18 +74,33 @@ def test_all_mistakes_in_the_settings_are_told_at_once(command: str) -> None:
 
 def test_more_than_one_worker_is_refused_with_a_reason() -> None:
     _, err = run("serve", "--workers", "2", code=2)
-    assert err.startswith("--workers: this version keeps its call slots in one process")
+    assert err.startswith("--workers: one process runs one worker. For more, run several instances")
+    assert "REDIS_URL" in err and "DATABASE_URL" in err
 
 
-def test_serve_runs_the_server_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Settings] = []
+def test_serve_runs_the_server_with_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[tuple[Settings, RoutingTable, ConfigurationSource]] = []
 
-    async def serve(settings: Settings) -> None:
-        seen.append(settings)
+    async def serve(settings: Settings, *, routing: RoutingTable, source: ConfigurationSource) -> None:
+        seen.append((settings, routing, source))
 
     monkeypatch.setattr("bridge.server.serve.serve", serve)
-    run("serve", env={"BRIDGE_PORT": "1234"})
-    assert [settings.bridge_port for settings in seen] == [1234]
+    toml = tmp_path / "mine.toml"
+    toml.write_text('[[routes]]\nnumber = "+15550199"\nagent = "agent_7"\n')
+    run("serve", env={"BRIDGE_PORT": "1234", "BRIDGE_CONFIG": str(toml)})
+    [(settings, routing, source)] = seen
+    assert settings.bridge_port == 1234
+    assert [route.agent for route in routing.routes] == ["agent_7"]
+    assert source.files == (toml, Path(".env")), "what is watched is what was read"
+
+
+def test_what_cannot_be_served_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def serve(settings: Settings, **_more: object) -> None:
+        raise ConfigError("DATABASE_URL: the database does not work: no such host")
+
+    monkeypatch.setattr("bridge.server.serve.serve", serve)
+    _, err = run("serve", code=2)
+    assert err == "DATABASE_URL: the database does not work: no such host\n"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--voice", "http://x/v", "--to", "ws://x/m")])

@@ -41,7 +41,9 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 def test_every_dependency_has_a_lower_bound() -> None:
     extras = project()["optional-dependencies"].values()
-    dependencies = [*project()["dependencies"], *(line for extra in extras for line in extra)]
+    own = f"{project()['name']}["  # one extra that takes in others, of this very version
+    named = [*project()["dependencies"], *(line for extra in extras for line in extra)]
+    dependencies = [line for line in named if not line.startswith(own)]
     assert len(dependencies) > 15
     assert [line for line in dependencies if not re.match(r"[A-Za-z0-9_.-]+(\[[a-z,]+\])?>=\d", line)] == []
 

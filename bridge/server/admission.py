@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 
+import msgspec
+
 from bridge import outcome
 from bridge.calls.admission import (
     Ask,
@@ -243,7 +245,7 @@ class Admission:
         if known is None and self._is_settling():
             share = self._ask_share(request, day)
             if not isinstance(share, Granted):
-                return share
+                return await self._take_over(store, request, day) or share
         wanted = ask(self.limits, request, day)
         # A return of this call that still waits to be sent would come after its take.
         self._releases.pop(request.call_id, None)
@@ -264,6 +266,15 @@ class Admission:
         if known is not None:  # the store had forgotten it: the next renewal enters it
             return Granted(known.call.is_burst)
         self._forget(request.call_id)
+        return verdict
+
+    async def _take_over(self, store: SlotStore, request: SlotRequest, day: str) -> Granted | None:
+        """The slot that another process reserved for this call, if there is one: nobody new passes a limit of 0."""
+        wanted = ask(self.limits, request, day)
+        verdict = await store.take(msgspec.structs.replace(wanted, normal=0, ceiling=0, spacing_us=0))
+        if not isinstance(verdict, Granted):
+            return None
+        self._note(wanted, verdict, is_counted=True)
         return verdict
 
     def _ask_share(self, request: SlotRequest, day: str) -> Verdict:

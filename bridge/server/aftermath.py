@@ -59,7 +59,10 @@ async def conclude(session: Session) -> None:
             facts.recording = await bridge.parts.recorder.finish(session.call_id)
         except (BridgeError, OSError) as error:
             session.log.error("recording_failed", detail=type(error).__name__)
-        bridge.chronicle.recorded(session)
+        if facts.recording is not None and facts.recording.size_bytes:
+            bridge.chronicle.recorded(session)
+        else:  # nothing was written, so there is no audio to tell of
+            bridge.chronicle.amended(session)
     if session.spec.takes_results and call.conversation_id and not call.has_results:
         outputs = await bridge.results.fetch(call.conversation_id, LATE_RESULTS_S)
         if outputs:

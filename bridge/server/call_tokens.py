@@ -1,8 +1,9 @@
 """One-time call tokens for one process or several: webhook and media socket of a call may meet different ones.
 
 Without Redis this is ``bridge.auth.tokens.TokenBook`` with clock and chance. With Redis a token is issued and used up
-by one script each, so that of two sockets with one token one gets in, on whichever process. While Redis is down, tokens
-of this process work in this process.
+by one script each, so that of two sockets with one token one gets in, on whichever process. Tokens are sealed
+(``bridge.auth.sealed_tokens``): while Redis is down, or after it came back empty, one of another process is read
+without it. Until Redis is back it is then used once by each process, rather than once by all.
 
 What Redis holds, for two lifetimes of a token at most: under a digest of the token, what the webhook knew (numbers of
 caller and called among it; gone once used); under a digest of the call, the token itself, because a repeated webhook
@@ -24,6 +25,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from bridge.auth.sealed_tokens import Sealer
 from bridge.auth.tokens import CallClaims, TokenBook, TokenProblem
 from bridge.server.redis_client import RedisLink, Script
 from bridge.server.slot_store import StoreDown
@@ -83,10 +85,13 @@ class MemoryTokens:
 
     async def issue(self, call_sid: str, claims: CallClaims) -> Issued:
         """See ``CallTokens``."""
+        return self.issue_as(self._new_token(), call_sid, claims)
+
+    def issue_as(self, token: str, call_sid: str, claims: CallClaims) -> Issued:
+        """``issue`` with a token that somebody else made."""
         current = self._book.current(call_sid, self._monotonic())
         if current is not None:
             return Issued(current, self._claims[call_sid], is_repeat=True)
-        token = self._new_token()
         self.keep(token, call_sid, claims)
         return Issued(token, claims, is_repeat=False)
 
@@ -140,13 +145,37 @@ return {'', claims}
 """)
 
 
+_USE_UP = Script("""
+-- ARGV: digest of the token, digest of the call, lifetime in ms. For a token whose claims were found elsewhere.
+-- Answers 1; 0 = it was used up before.
+local key = KEYS[1] .. ':token:' .. ARGV[1]
+local kept = redis.call('GET', key)
+if kept and cmsgpack.unpack(kept)[4] then return 0 end
+redis.call('SET', key, cmsgpack.pack({ARGV[2], '', 0, true}), 'PX', 2 * ARGV[3])
+redis.call('DEL', KEYS[1] .. ':token-of:' .. ARGV[2])
+return 1
+""")
+
+
 class RedisTokens:
     """Tokens of all processes. Made inside the event loop; ``close`` it."""
 
-    def __init__(self, link: RedisLink, ttl_s: float, memory: MemoryTokens) -> None:
+    def __init__(
+        self,
+        link: RedisLink,
+        ttl_s: float,
+        memory: MemoryTokens,
+        sealer: Sealer | None = None,
+        *,
+        unix: Callable[[], float] = time.time,
+    ) -> None:
+        self.sealer = sealer or Sealer()
+        """May be replaced at any time."""
         self._link = link
+        self._ttl_s = ttl_s
         self._ttl_ms = int(ttl_s * 1000)
         self._memory = memory
+        self._unix = unix
         self._used_here: OrderedDict[str, str] = OrderedDict()  # while Redis was down: token digest -> call digest
         self._telling: asyncio.Task[None] | None = None
         link.on_up(self._on_up)
@@ -158,12 +187,13 @@ class RedisTokens:
 
     async def issue(self, call_sid: str, claims: CallClaims) -> Issued:
         """See ``CallTokens``."""
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+        chance = secrets.token_urlsafe(TOKEN_BYTES)
+        token = self.sealer.seal(chance, call_sid, claims, self._unix() + self._ttl_s)
         packed = msgspec.json.encode(claims)
         try:
             answer = await self._link.script(_ISSUE, _digest(token), _digest(call_sid), token, packed, self._ttl_ms)
         except StoreDown:
-            return await self._memory.issue(call_sid, claims)
+            return self._memory.issue_as(token, call_sid, claims)
         issued = Issued(answer[0].decode(), msgspec.json.decode(answer[1], type=CallClaims), answer[2] == 1)
         if not issued.is_repeat:
             self._memory.keep(issued.token, call_sid, claims)  # Redis may be gone before the call's socket comes
@@ -182,7 +212,7 @@ class RedisTokens:
             here = self._memory.use(token, call_sid)  # used while Redis was down, and Redis was not told yet?
             return TokenProblem.USED if here is TokenProblem.USED else msgspec.json.decode(claims[0], type=CallClaims)
         if problem == b"UNKNOWN":  # issued while Redis was down, or Redis came back empty
-            return self._memory.use(token, call_sid)
+            return await self._use_unknown(token, call_sid)
         return TokenProblem[problem.decode()]
 
     async def close(self) -> None:
@@ -192,8 +222,25 @@ class RedisTokens:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._telling
 
+    async def _use_unknown(self, token: str, call_sid: str) -> CallClaims | TokenProblem:
+        """Use up a token that Redis does not know, here and there."""
+        claims = self._use_here(token, call_sid)
+        if isinstance(claims, CallClaims):
+            with contextlib.suppress(StoreDown):  # else it is told later
+                digest = _digest(token)
+                first = await self._link.script(_USE_UP, digest, _digest(call_sid), self._ttl_ms, repeat=False)
+                self._used_here.pop(digest, None)
+                return claims if first else TokenProblem.USED
+        return claims
+
     def _use_here(self, token: str, call_sid: str) -> CallClaims | TokenProblem:
+        """Use up a token of this process, or a sealed one of another."""
         claims = self._memory.use(token, call_sid)
+        if claims is TokenProblem.UNKNOWN:
+            sealed = self.sealer.unseal(token, call_sid, self._unix())
+            if isinstance(sealed, CallClaims):
+                self._memory.keep(token, call_sid, sealed)
+                claims = self._memory.use(token, call_sid)
         if isinstance(claims, CallClaims):
             self._used_here[_digest(token)] = _digest(call_sid)  # as bounded as the tokens themselves
         return claims
@@ -207,7 +254,7 @@ class RedisTokens:
         with contextlib.suppress(StoreDown):
             while self._used_here:
                 token, call = next(iter(self._used_here.items()))
-                await self._link.script(_REDEEM, token, call)
+                await self._link.script(_USE_UP, token, call, self._ttl_ms)
                 self._used_here.pop(token)
         self._telling = None
 

@@ -13,6 +13,7 @@ from bridge.auth.api_keys import GuessCounter, GuessLimits, KeyRing
 from bridge.calls.record import CallRecord, OutboxEvent
 from bridge.calls.webhook_report import KNOWN_TYPES, ConversationReport
 from bridge.server.api.access import AccessControl
+from bridge.server.api.errors import Unavailable
 from bridge.server.api.ports import ApiPorts
 from bridge.server.api.router import create_api
 from bridge.server.api.stored_routes import StoredRoutes
@@ -24,6 +25,10 @@ from bridge.server.storage import Storage
 
 if TYPE_CHECKING:
     from bridge.server.reload import Reloader
+
+
+CATCH_UP_S = 5.0
+"""How long the vendor's report on a call waits for our own records; a busy database takes milliseconds for them."""
 
 
 def access_of(bridge: Bridge) -> AccessControl:
@@ -75,6 +80,12 @@ def webhook_in_options(bridge: Bridge) -> WebhookInOptions:
 def vendor_webhooks(bridge: Bridge, storage: Storage) -> ElevenLabsWebhooks:
     """The entrance for the vendor's own webhooks."""
 
+    async def lookup(conversation_id: str) -> CallRecord | None:
+        # What is read is written back with the report in it, so it must not be older than what waits to be written.
+        if not await storage.ledger.flush(CATCH_UP_S):
+            raise Unavailable("the database is behind")
+        return await storage.calls.by_conversation(conversation_id)
+
     async def merge(record: CallRecord, report: ConversationReport) -> None:
         record.outputs = {**record.outputs, **report.outputs()}
         record.analysis = msgspec.to_builtins(report)
@@ -88,7 +99,7 @@ def vendor_webhooks(bridge: Bridge, storage: Storage) -> ElevenLabsWebhooks:
 
     return ElevenLabsWebhooks(
         webhook_in_options(bridge),
-        lookup=storage.calls.by_conversation,
+        lookup=lookup,
         merge=merge,
         forward=forward if storage.worker is not None else None,
         spool=storage.spool,

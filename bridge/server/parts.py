@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import httpx
 
+from bridge.auth.sealed_tokens import Sealer
 from bridge.calls import webhooks
 from bridge.calls.record import CallRecord, OutboxEvent
 from bridge.calls.rules import MAX_QUEUE_S
@@ -38,6 +39,12 @@ from bridge.server.storage import Storage, open_storage, outbox_options
 
 TOKENS_PER_CALL = 4
 """Room in the token book per call that may run: a minute of answered calls that never came, many times over."""
+
+
+RESERVED_S = 15.0
+"""How long a slot waits for the media socket of a call whose webhook was answered. Carriers connect within a second or
+two; one that comes later, while its token lives, takes a slot anew. Shorter than a lease, so that a call that never
+comes holds its slot no longer than one whose process has died."""
 
 
 class NoRecords:
@@ -70,6 +77,8 @@ class Parts:
         self.agents = replace(self.agents, settings=settings)
         self.results = replace(self.results, settings=settings)
         self.personalizer.options = personalizer_options(settings)
+        if isinstance(self.tokens, RedisTokens):
+            self.tokens.sealer = token_sealer(settings)
         if self.storage is not None and self.storage.worker is not None and settings.webhook_url is not None:
             self.storage.worker.options = outbox_options(settings)
 
@@ -120,8 +129,16 @@ class Events:
 def admission_options(settings: Settings) -> AdmissionOptions:
     """See ``AdmissionOptions``."""
     return AdmissionOptions(
-        settings.zone, settings.limits_when_redis_down == "fail_open", hold_s=settings.call_token_ttl_s
+        settings.zone,
+        settings.limits_when_redis_down == "fail_open",
+        hold_s=min(settings.call_token_ttl_s, RESERVED_S),
     )
+
+
+def token_sealer(settings: Settings) -> Sealer:
+    """What seals the tokens of calls: the secret of the carrier that is given them, which every process has."""
+    secrets_of = settings.carrier_secrets
+    return Sealer((*secrets_of["twilio_auth_token"], *secrets_of["twilio_shared_keys"]))
 
 
 def personalizer_options(settings: Settings) -> PersonalizerOptions:
@@ -211,7 +228,7 @@ async def _share(parts: Parts, settings: Settings, stack: contextlib.AsyncExitSt
     slots = RedisSlots(link, RedisSlotOptions(parts.instance_id))
     parts.admission = Admission(settings.limits, admission_options(settings), slots)
     link.on_up(parts.admission.store_is_back)
-    tokens = RedisTokens(link, settings.call_token_ttl_s, _memory_tokens(settings))
+    tokens = RedisTokens(link, settings.call_token_ttl_s, _memory_tokens(settings), token_sealer(settings))
     stack.push_async_callback(tokens.close)
     parts.tokens = tokens
     parts.shared = SharedState(link)

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from types import FrameType
+from urllib.parse import urlsplit
 
 import uvicorn
 from picows import WSListener, WSUpgradeRequest
@@ -43,6 +44,9 @@ PARTING_TIMEOUT_S = 10.0
 HURRIED_PARTING_S = 1.0
 """The same when there was no drain, or a second signal cut it short: recordings are entered into their records."""
 
+_REFUSALS = {401: "unauthorized", 403: "forbidden"}
+"""What a stranger is told, by ``CarrierSpec.refusal_status``; the reason is for the log."""
+
 OnReady = Callable[[Bridge, "BridgeServer"], None]
 """Called once the port is open."""
 
@@ -50,7 +54,7 @@ OnReady = Callable[[Bridge, "BridgeServer"], None]
 def decide_upgrade(bridge: Bridge, request: WSUpgradeRequest) -> WSListener | Refusal:
     """Whether a WebSocket upgrade becomes a call's media socket."""
     raw_path = request.path.decode("latin-1")
-    found = find_carrier(raw_path)
+    found = find_carrier(raw_path) or find_carrier(_below_prefix(raw_path, bridge.settings.public_base_url))
     if found is None:
         return Refusal(404, "no media socket at this path")
     spec, values = found
@@ -61,13 +65,19 @@ def decide_upgrade(bridge: Bridge, request: WSUpgradeRequest) -> WSListener | Re
         if problem:
             bridge.metrics.refused.labels(f"{spec.name}_media").inc()
             bridge.log.warning("request_refused", entrance=f"{spec.name}_media", detail=problem)
-            return Refusal(403, "forbidden")
+            return Refusal(spec.refusal_status, _REFUSALS[spec.refusal_status])
     if bridge.admission.draining:
         return Refusal(503, "shutting down")
     if bridge.refuses_at_the_door(spec):
         bridge.count_refusal(spec.name, outcome.CAPACITY)
         return Refusal(503, "all lines are busy")
     return MediaSocket(_Arrival(bridge, spec, arrival), spec.max_message_bytes)
+
+
+def _below_prefix(raw_path: str, public_url: str) -> str:
+    """The path below the prefix of PUBLIC_URL, which a proxy may leave on; empty when it does not lie there."""
+    prefix = urlsplit(public_url).path
+    return raw_path.removeprefix(prefix) if prefix and raw_path.startswith(f"{prefix}/") else ""
 
 
 class _Arrival(Nobody):

@@ -150,7 +150,7 @@ async def _running(storage: Storage, settings: Settings) -> AsyncIterator[None]:
     def closed(records: Sequence[CallRecord]) -> None:
         log = get_logger()
         for record in records:
-            log.error("instance_lost", call_id=record.id, instance_id=record.instance_id)
+            log.error("lost_call_closed", call_id=record.id, instance_id=record.instance_id)
         if storage.worker is not None:
             storage.worker.notify()
 

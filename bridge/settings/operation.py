@@ -68,6 +68,7 @@ class TimingSettings(Topic):
         unit="s",
         gt=0,
         le=600,
+        restart=True,
     )
     caller_buffer_ms: int = setting(
         5000,
@@ -94,7 +95,7 @@ class LogSettings(Topic):
         "auto", "`json` for collectors, `console` for people; `auto` looks for a terminal.", restart=True
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Lower] = setting(
-        "info", "Least level that is logged."
+        "info", "Least level that is logged.", restart=True
     )
     redact_numbers: bool = setting(
         False,

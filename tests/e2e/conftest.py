@@ -7,11 +7,13 @@ import contextlib
 import functools
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
+from bridge.calls.routing import RoutingTable
 from bridge.simulators.agent_options import AgentOptions
 from bridge.simulators.agent_scenarios import Scenario
 from bridge.simulators.agent_server import AgentServer
@@ -37,7 +39,7 @@ def lines() -> Iterator[list[dict[str, Any]]]:
 
 
 @pytest.fixture
-async def start(lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+async def start(lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Start]:
     """Start bridges; when the test is over, none of them may have left a call, a slot or a task."""
     monkeypatch.setattr(ssl, "create_default_context", _tls_context)
     before = asyncio.all_tasks()
@@ -45,7 +47,11 @@ async def start(lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) ->
     async with contextlib.AsyncExitStack() as stack:
 
         async def begin(
-            scenario: str | Scenario = "echo", *, options: AgentOptions | None = None, **settings: str
+            scenario: str | Scenario = "echo",
+            *,
+            options: AgentOptions | None = None,
+            routing: RoutingTable | None = None,
+            **settings: str,
         ) -> RunningBridge:
             agent = await stack.enter_async_context(AgentServer(options or AgentOptions(scenario=scenario)))
             defaults = {
@@ -53,16 +59,17 @@ async def start(lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) ->
                 "TWILIO_AUTH_TOKEN": AUTH_TOKEN,
                 "ELEVENLABS_BASE_URL": agent.base_url,
                 "ELEVENLABS_AGENT_ID": "agent_1",
+                "DATA_DIR": str(tmp_path / f"data{len(started)}"),
             }
             chosen = settings_for({**defaults, **settings})
-            bridge = await stack.enter_async_context(running_bridge(chosen, lines, agent))
+            bridge = await stack.enter_async_context(running_bridge(chosen, lines, agent, routing))
             started.append(bridge)
             return bridge
 
         yield begin
         for bridge in started:
             await until(lambda: not bridge.bridge.sessions, "a call is left")  # noqa: B023  # awaited right here
-            assert bridge.active == 0
+            await until(lambda: bridge.active == 0, "a slot is left")  # noqa: B023  # likewise
             assert bridge.logged("bug") == bridge.logged("bug_while_ending") == []
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     assert not left, f"tasks left behind: {left}"

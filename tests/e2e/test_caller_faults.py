@@ -10,7 +10,7 @@ import pytest
 
 from tests.kit import twilio
 from tests.kit.caller import WireCaller
-from tests.kit.server import Start, until
+from tests.kit.server import DEADLINE_S, Start, until
 
 pytestmark = pytest.mark.e2e
 
@@ -142,12 +142,13 @@ async def test_a_carrier_that_sends_nothing_any_more(start: Start) -> None:
 
 
 async def test_a_format_that_is_not_spoken(start: Start) -> None:
-    at = await start("echo")
+    at = await start("echo", CALL_TOKEN_TTL_S="1")
     async with WireCaller(at) as caller:
         token = await caller.order()
         await caller.open()
         await caller.send(with_value(caller.start(token), "audio/opus", "start", "mediaFormat", "encoding"))
         assert await caller.closed() == 1000
+    await until(lambda: at.active == 0, "the slot that its webhook took was not given back")
     assert await at.ended() == ["client_error/unsupported_media"]
 
 
@@ -269,9 +270,10 @@ async def test_the_caller_goes(start: Start, scenario: str) -> None:
             await caller.dial()
             await until(lambda: caller.call_sid in agents_know(), "the agent never came")
             await leave(caller)
-            await until(lambda: at.bridge.end_of(caller.call_sid), "the call did not end")
+            end = await at.bridge.shared.end_of(caller.call_sid, DEADLINE_S)
+            assert end is not None, "the call did not end"
             await caller.closed()
-            return str(at.bridge.end_of(caller.call_sid)), await caller.verbs()
+            return str(end.reason), await caller.verbs()
 
     def agents_know() -> list[str]:
         told = (log.initiation or {} for log in at.agent.conversations)

@@ -58,6 +58,10 @@ async def test_random_ends_leave_nothing(start: Start, seed: int) -> None:
     }
     await until(lambda: all(log.closed_by for log in at.agent.conversations), "a conversation goes on")
     await until(lambda: not asyncio.all_tasks() - tasks_before, "a task is left")
+    started = len(at.logged("call_started"))  # those that ended at once never were
+    records = await at.records()
+    assert (len(records), {record.state for record in records}) == (CALLS, {"ended"})
+    assert Counter(f"{record.result}/{record.reason}" for record in records) == ends
     text = at.bridge.metrics.render().decode()
-    assert f'bridge_calls_started_total{{provider="twilio"}} {CALLS:.1f}' in text
+    assert f'bridge_calls_started_total{{burst="no",provider="twilio"}} {started:.1f}' in text
     assert 'bridge_calls_active{provider="twilio"} 0.0' in text

@@ -36,10 +36,25 @@ TALKATIVE = Scenario(
 )
 
 
+SETTINGS = {
+    "LOG_LEVEL": "debug",
+    "BRIDGE_API_KEY": "key-of-the-operator",
+    "RECORDING": "on",
+    "PERSONALIZATION_URL": "http://127.0.0.1:9/who?pass=word-of-the-url",
+    "PERSONALIZATION_HEADERS": '{"X-Key": "key-of-the-crm"}',
+    "WEBHOOK_URL": "http://127.0.0.1:9/hook?pass=word-of-the-url",
+    "WEBHOOK_SECRET": "secret-of-the-webhook",
+    "WEBHOOK_HEADERS": '{"X-Key": "key-of-the-receiver"}',
+    "EGRESS_ALLOW": "127.0.0.1",
+}
+"""Nobody listens at port 9, so that what is said of failures is looked at as well."""
+SECRETS = ("key-of-the-operator", "word-of-the-url", "key-of-the-crm", "secret-of-the-webhook", "key-of-the-receiver")
+
+
 async def test_nothing_private_is_logged(tmp_path: Path) -> None:
     async with (
         AgentServer(AgentOptions(scenario=TALKATIVE, api_key=KEY)) as agent,
-        bridge_process(tmp_path, ELEVENLABS_BASE_URL=agent.base_url, ELEVENLABS_API_KEY=KEY, LOG_LEVEL="debug") as at,
+        bridge_process(tmp_path, ELEVENLABS_BASE_URL=agent.base_url, ELEVENLABS_API_KEY=KEY, **SETTINGS) as at,
         httpx.AsyncClient(base_url=at.http_url, trust_env=False) as stranger,
         WireCaller(at, caller=CALLER, called=CALLED) as caller,
         WireCaller(at, call_sid="CA00000000000000000000000000000002", caller=CALLER) as thief,
@@ -58,11 +73,13 @@ async def test_nothing_private_is_logged(tmp_path: Path) -> None:
         await vandal.send('{"event":"dtmf","streamSid":"#","dtmf":{"digit":"*#"}}')
         await vandal.closed()
         await until(lambda: len(at.logged("call_ended")) == 3)
+        assert (await stranger.get("/v1/calls", headers={"X-API-Key": "key-of-the-operator"})).status_code == 200
+        await until(lambda: at.logged("personalization_failed"))
         assert at.logged("call_ended")[0]["dtmf"] == 2
         path = agent.conversations[0].path
     text = at.raw.decode()
     signature = re.search(r"conversation_signature=([^&]+)", path)
     assert signature is not None
-    secrets = (CALLER[1:], CALLED[1:], KEY, AUTH_TOKEN, token, signature[1], "rhubarb", "marzipan", "*", "#")
+    secrets = (CALLER[1:], CALLED[1:], KEY, AUTH_TOKEN, token, signature[1], *SECRETS, "rhubarb", "marzipan", "*", "#")
     assert [secret for secret in secrets if secret in text] == []
     assert '"level":' in text and "request_refused" in text and '"debug"' in text

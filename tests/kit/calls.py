@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bridge.calls.call import Call, CallOptions
+from bridge.calls.call import Call
 from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, Finished, Note
+from bridge.calls.options import CallOptions
 from bridge.calls.state import State
 from bridge.convai.messages import InitiationData
 from bridge.convai.protocol import Conversation, ConversationOptions

@@ -42,12 +42,16 @@ def environment(settings: dict[str, str]) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def bridge_process(folder: Path, **settings: str) -> AsyncIterator[ProcessBridge]:
-    """Run ``bridge serve`` in ``folder`` until it listens; it is killed on the way out if it still runs."""
+    """Run ``bridge serve`` in ``folder`` until it listens; it is killed on the way out if it still runs.
+
+    Its database is in the folder: bridges that shall not share one need folders of their own.
+    """
     given = {
         "BRIDGE_PORT": str(free_port()),
         "TWILIO_AUTH_TOKEN": AUTH_TOKEN,
         "ELEVENLABS_AGENT_ID": "agent_1",
         "LOG_FORMAT": "json",
+        "DATA_DIR": str(folder / "data"),
         **settings,
     }
     process = await asyncio.create_subprocess_exec(

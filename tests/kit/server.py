@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from bridge.calls.record import CallRecord
+from bridge.calls.routing import RoutingTable
 from bridge.config import Settings, load_settings
 from bridge.server.serve import BridgeServer, serve
 from bridge.server.service import Bridge
+from bridge.server.store.listing import CallFilter
 from bridge.simulators.agent_options import AgentOptions
 from bridge.simulators.agent_scenarios import Scenario
 from bridge.simulators.agent_server import AgentServer
@@ -46,9 +49,14 @@ class Start(Protocol):
     """Starts an agent and a bridge that sends its calls there."""
 
     async def __call__(
-        self, scenario: str | Scenario = "echo", *, options: AgentOptions | None = None, **settings: str
+        self,
+        scenario: str | Scenario = "echo",
+        *,
+        options: AgentOptions | None = None,
+        routing: RoutingTable | None = None,
+        **settings: str,
     ) -> RunningBridge:
-        """``options`` takes the place of ``scenario``; ``settings`` by their names."""
+        """``options`` takes the place of ``scenario``; ``settings`` by their names. Each has its own DATA_DIR."""
 
 
 def settings_for(tests_settings: dict[str, str]) -> Settings:
@@ -95,13 +103,17 @@ class RunningBridge(Place):
         return self.bridge.admission.active
 
     def ends(self) -> list[str]:
-        """How the calls ended so far, as logged; checks that counters and metrics say the same."""
+        """How the calls ended so far, as logged; checks that counters and metrics say the same.
+
+        The counters also have the calls that were turned away by their answer webhook.
+        """
         logged = [f"{line['result']}/{line['reason']}" for line in self.logged("call_ended")]
-        assert sum(self.bridge.ended_counts.values()) == len(logged)
+        counts = self.bridge.ended_counts
+        assert sum(counts.values()) == len(logged) + len(self.logged("call_refused"))
+        assert all(counts[name] >= logged.count(name) for name in logged)
         text = self.bridge.metrics.render().decode()
-        for name, count in self.bridge.ended_counts.items():
+        for name, count in counts.items():
             result, reason = name.split("/")
-            assert logged.count(name) == count
             labels = f'provider="twilio",reason="{reason}",result="{result}"'
             assert f"bridge_calls_ended_total{{{labels}}} {count:.1f}" in text
         return logged
@@ -109,18 +121,31 @@ class RunningBridge(Place):
     async def ended(self, count: int = 1) -> list[str]:
         """Wait until so many calls have ended and nothing of them is left; returns how they ended."""
         await until(lambda: len(self.logged("call_ended")) >= count, f"only {self.ends()} ended")
+        await self.bridge.wait_partings(DEADLINE_S)
         assert not self.bridge.sessions
         assert self.active == 0
+        assert self.bridge.live.here() == []
         return self.ends()
+
+    async def records(self) -> list[CallRecord]:
+        """The calls in the database, the oldest first, with their journals."""
+        storage = self.bridge.parts.storage
+        assert storage is not None
+        assert await storage.ledger.flush(DEADLINE_S), storage.state
+        page = await storage.calls.page(CallFilter(), None, 100)
+        found = [await storage.calls.get(record.id) for record in reversed(page.calls)]
+        return [record for record in found if record is not None]
 
 
 @contextlib.asynccontextmanager
 async def running_bridge(
-    settings: Settings, lines: list[dict[str, Any]], agent: AgentServer
+    settings: Settings, lines: list[dict[str, Any]], agent: AgentServer, routing: RoutingTable | None = None
 ) -> AsyncIterator[RunningBridge]:
-    """Run a bridge; on the way out it is stopped."""
+    """Run a bridge; on the way out it is stopped. Its DATA_DIR must be its own: it keeps its database there."""
     ready: asyncio.Future[tuple[Bridge, BridgeServer]] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve(settings, lambda bridge, server: ready.set_result((bridge, server))))
+    task = asyncio.create_task(
+        serve(settings, lambda bridge, server: ready.set_result((bridge, server)), routing=routing)
+    )
     await asyncio.wait((task, ready), timeout=DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         task.result()

@@ -355,7 +355,12 @@ async def test_an_empty_store_is_believed_with_the_others() -> None:
         await beat(made)
         assert len(store.ledger) == 2, "our calls are entered"
         assert said(await made.take(call("3"))) == "capacity"
-        assert len(store.taken) == 2, "it was not asked"
+        assert store.taken[-1].ceiling == 0, "it was asked for a slot of another process only"
+        others(store, "reserved")
+        assert await made.take(call("reserved")) == Granted()
+        assert (made.active, len(store.ledger)) == (3, 3)
+        made.give_back("reserved")
+        await settled()
         store.instances = 2
         await beat(made)
         assert await made.take(call("3")) == Granted()
@@ -423,6 +428,17 @@ async def test_a_store_that_forgot_a_call_does_not_end_it() -> None:
         others(store, "x")
         assert await made.take(call("1")) == Granted()
         assert made.active == 1
+
+
+async def test_a_slot_reserved_elsewhere_is_dismissed_there_too() -> None:
+    """Its media socket came here and was gone before it was let in."""
+    store = FakeStore()
+    async with admission(Limits(99, 2), store) as made:
+        others(store, "reserved")
+        made.dismiss("reserved")
+        await settled()
+        assert store.given_back == [Release("reserved", refund=True, anywhere=True)]
+        assert (made.active, len(store.ledger)) == (0, 0)
 
 
 # --- ends while a decision is on its way ---

@@ -305,6 +305,25 @@ async def test_processes_of_their_own_race_and_one_is_killed(shared_redis: Redis
             racer.communicate()
 
 
+async def test_what_another_process_reserved_is_dismissed_and_does_not_come_back(shared_redis: RedisServer) -> None:
+    name = prefix()
+    limits = Limits(999, 1)
+    async with (
+        instance(shared_redis, name, "i1", limits) as one,
+        instance(shared_redis, name, "i2", limits) as two,
+    ):
+        assert isinstance(await one.reserve(request("gone")), Granted)
+        two.give_back("gone")
+        assert said(await two.take(request("next"))) == "capacity", "another's call is not given back"
+        two.dismiss("gone")
+        async with asyncio.timeout(5):
+            while not isinstance(await two.take(request("next")), Granted):  # noqa: ASYNC110  # it has to be asked
+                await asyncio.sleep(0.01)
+        one.store_is_back()  # renew now
+        await until(lambda: one.active == 0)
+        assert two.active == 1
+
+
 # --- Redis fails ---
 
 
@@ -322,8 +341,8 @@ async def test_redis_comes_back_empty_and_every_call_is_counted_once(own_redis: 
         await until(lambda: one.usage().instances == 2)
         with logs.captured() as lines:
             own_redis.restart()
-            for made in (one, two):
-                assert said(await made.take(request("more"))) == "capacity", "never more than the share meanwhile"
+            for more, made in (("1-more", one), ("2-more", two)):
+                assert said(await made.take(request(more))) == "capacity", "never more than the share meanwhile"
             await until(lambda: all(made.usage().calls == 5 for made in (one, two)))
             await until(lambda: all(made.usage().instances == 2 for made in (one, two)))
         assert one.usage().burst == 1, "the mark has come with the call"

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bridge import __version__, outcome
-from bridge.calls.stats import CallStats
+from bridge.calls.routing import Resolved
 from tests.kit.offline import asked
+from tests.kit.server import settings_for
 
 KEY = "a-key-of-the-operator"
 PRIVATE = (("/metrics", "metrics"), ("/", "status"), ("/demo/call.svg", "demo"))
@@ -23,22 +24,28 @@ async def test_alive() -> None:
 
 
 async def test_ready() -> None:
-    async with asked(PUBLIC_URL="https://bridge.example.com", BRIDGE_MAX_CALLS="7") as at:
+    settings = {"PUBLIC_URL": "https://bridge.example.com", "BRIDGE_API_KEY": KEY, "WORKSPACE_CONCURRENCY": "5"}
+    async with asked(BRIDGE_MAX_CALLS="7", **settings) as at:
+        await at.bridge.take_slot("a", "", Resolved("agent_1"), "inbound")
         response = await at.client.get("/readyz")
     assert response.status_code == 200
     assert response.json() == {
         "ready": True,
         "reason": "",
-        "active_calls": 0,
+        "instance": at.bridge.instance_id,
+        "active_calls": 1,
         "max_calls": 7,
-        "carriers": ["twilio"],
+        "workspace": {"calls": 1, "limit": 5, "burst": 0, "waiting": 0},
+        "limits_in": "memory",
+        "database": "none",
+        "carriers": ["genesys", "twilio"],
         "problems": [],
     }
 
 
 async def test_full_is_not_broken() -> None:
     async with asked(BRIDGE_MAX_CALLS="1") as at:
-        at.bridge.admission.take("a")
+        await at.bridge.take_slot("a", "", Resolved("agent_1"), "inbound")
         response = await at.client.get("/readyz")
     assert response.status_code == 200
     assert (response.json()["ready"], response.json()["reason"]) == (False, "capacity")
@@ -61,26 +68,16 @@ async def test_what_is_still_to_be_set_is_said() -> None:
         page = (await at.client.get("/")).text
     assert [problem.split(":")[0] for problem in problems] == [
         "Set ELEVENLABS_AGENT_ID",
-        "Set TWILIO_AUTH_TOKEN",
+        "Set TWILIO_AUTH_TOKEN or GENESYS_API_KEY",
         "Set PUBLIC_URL",
+        "Set BRIDGE_API_KEY",
     ]
     assert "Set TWILIO_AUTH_TOKEN" in page
 
 
-async def test_a_public_address_without_tls_is_a_problem() -> None:
-    async with asked(PUBLIC_URL="http://b.example") as at:
-        problems = (await at.client.get("/readyz")).json()["problems"]
-    assert problems == ["Set PUBLIC_URL to an https address: Twilio connects to media sockets by wss only."]
-
-
-async def test_shared_keys_do_instead_of_a_token() -> None:
-    async with asked(TWILIO_AUTH_TOKEN="", TWILIO_SHARED_KEYS="id=secret", PUBLIC_URL="https://b.example") as at:
-        assert (await at.client.get("/readyz")).json()["problems"] == []
-
-
 async def test_metrics_are_prometheus_text() -> None:
     async with asked(BRIDGE_MAX_CALLS="7") as at:
-        at.bridge.metrics.call_ended("twilio", outcome.AGENT_LOST, CallStats())
+        at.bridge.count_refusal("twilio", outcome.AGENT_LOST)
         response = await at.client.get("/metrics")
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert "bridge_max_calls 7.0" in response.text
@@ -133,6 +130,23 @@ async def test_a_key_closes_what_operators_see(path: str, entrance: str, tmp_pat
         assert f'bridge_refused_requests_total{{entrance="{entrance}"}} 4.0' in text
 
 
+@pytest.mark.parametrize("key", ["for-looking", "for-everything"])
+async def test_any_of_several_keys_may_look(key: str) -> None:
+    async with asked(BRIDGE_API_KEY="read:for-looking,admin:for-everything") as at:
+        for path in ("/metrics", "/"):
+            assert (await at.client.get(path, headers={"xi-api-key": key})).status_code == 200
+            assert (await at.client.get(path, headers={"X-API-Key": f"read:{key}"})).status_code == 403
+
+
+async def test_a_key_that_was_taken_back_is_none_any_more() -> None:
+    async with asked(BRIDGE_API_KEY=KEY) as at:
+        assert (await at.client.get("/metrics", headers={"X-API-Key": KEY})).status_code == 200
+        fresh = settings_for({"BRIDGE_API_KEY": "another-key"})
+        at.bridge.apply(fresh, at.bridge.routing)
+        assert (await at.client.get("/metrics", headers={"X-API-Key": KEY})).status_code == 403
+        assert (await at.client.get("/metrics", headers={"X-API-Key": "another-key"})).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/status.css"])
 async def test_probes_need_no_key(path: str) -> None:
     async with asked(BRIDGE_API_KEY=KEY) as at:
@@ -157,7 +171,7 @@ async def test_files_of_the_demo(tmp_path: Path) -> None:
             assert (await at.client.get(f"/demo/{name}")).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/redoc", "/twilio", "/twilio/media"])
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/redoc", "/twilio", "/twilio/media", "/v1/calls"])
 async def test_nothing_else_is_there(path: str) -> None:
     async with asked() as at:
         assert (await at.client.get(path)).status_code == 404

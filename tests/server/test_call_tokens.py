@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
+from bridge.auth.sealed_tokens import Sealer
 from bridge.auth.tokens import CallClaims, TokenProblem
 from bridge.errors import LocalError
 from bridge.server.call_tokens import CallTokens, MemoryTokens, RedisTokens
@@ -51,11 +52,11 @@ async def in_memory(_request: pytest.FixtureRequest) -> AsyncIterator[Place]:
 
 @asynccontextmanager
 async def redis_tokens(
-    server: RedisServer, name: str, **options: float
+    server: RedisServer, name: str, sealer: Sealer | None = None, **options: float
 ) -> AsyncIterator[tuple[RedisTokens, RedisLink]]:
     link = RedisLink(RedisOptions(server.url, prefix=name, retry_first_s=0.05, timeout_s=options.get("timeout_s", 5.0)))
     await link.start()
-    tokens = RedisTokens(link, options.get("ttl_s", TTL_S), MemoryTokens(options.get("ttl_s", TTL_S), 100))
+    tokens = RedisTokens(link, options.get("ttl_s", TTL_S), MemoryTokens(options.get("ttl_s", TTL_S), 100), sealer)
     try:
         yield tokens, link
     finally:
@@ -232,3 +233,54 @@ async def test_redis_comes_back_empty_between_webhook_and_socket(own_redis: Redi
 
 def test_claims_survive_the_wire() -> None:
     assert msgspec.json.decode(msgspec.json.encode(CLAIMS), type=CallClaims) == CLAIMS
+
+
+SEALER = Sealer(("secret",))
+
+
+async def until_back(tokens: RedisTokens) -> None:
+    """Redis answers again, and was told what it missed."""
+    async with asyncio.timeout(5):
+        while state_of(tokens) != "redis":  # noqa: ASYNC110  # the link tells others, not us
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def two_sealing(server: RedisServer) -> AsyncIterator[tuple[RedisTokens, RedisTokens]]:
+    name = prefix()
+    async with (
+        redis_tokens(server, name, SEALER, ttl_s=60, timeout_s=0.25) as (one, _),
+        redis_tokens(server, name, SEALER, ttl_s=60, timeout_s=0.25) as (two, _),
+    ):
+        yield one, two
+
+
+@pytest.mark.e2e
+async def test_a_sealed_token_works_elsewhere_while_redis_is_down(own_redis: RedisServer) -> None:
+    async with two_sealing(own_redis) as (one, two):
+        before = await one.issue("CA1", CLAIMS)
+        own_redis.kill()
+        during = await one.issue("CA2", OTHERS)
+        assert await two.redeem(before.token, "CA1") == CLAIMS
+        assert await two.redeem(before.token, "CA1") is TokenProblem.USED
+        assert await two.redeem(during.token, "CA1") is TokenProblem.UNKNOWN, "of another call"
+        assert await two.redeem(during.token, "CA2") == OTHERS
+        own_redis.start()
+        await until_back(one)
+        await until_back(two)
+        assert await one.redeem(before.token, "CA1") is TokenProblem.USED, "Redis was told, although it came back empty"
+        assert await one.redeem(during.token, "CA2") is TokenProblem.USED
+
+
+@pytest.mark.e2e
+async def test_a_sealed_token_works_once_after_redis_came_back_empty(own_redis: RedisServer) -> None:
+    async with two_sealing(own_redis) as (one, two):
+        issued = [await one.issue(f"CA{number}", CLAIMS) for number in range(10)]
+        own_redis.restart()
+        await until_back(one)
+        await until_back(two)
+        for number, token in enumerate(issued):
+            verdicts = await asyncio.gather(*(at.redeem(token.token, f"CA{number}") for at in (two, one, two, one)))
+            assert sorted(type(verdict).__name__ for verdict in verdicts) == ["CallClaims"] + ["TokenProblem"] * 3
+            assert TokenProblem.USED in verdicts

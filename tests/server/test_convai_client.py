@@ -108,9 +108,8 @@ async def test_a_public_agent_needs_no_key() -> None:
 async def test_branch_and_environment_are_asked_for() -> None:
     owner = Owner()
     async with listening() as upstream:
-        settings: dict[str, Any] = {"ELEVENLABS_BRANCH_ID": "br/1", "ELEVENLABS_ENVIRONMENT": "staging"}
-        async with client_of(f"http://127.0.0.1:{upstream.port}", **settings) as client:
-            await client.connect(AgentTarget("a"), owner)
+        async with client_of(f"http://127.0.0.1:{upstream.port}") as client:
+            await client.connect(AgentTarget("a", "staging", "br/1"), owner)
         owner.open_socket.cut()
     assert upstream.paths == ["/v1/convai/conversation?agent_id=a&branch_id=br%2F1&environment=staging"]
 
@@ -265,9 +264,9 @@ async def test_a_key_fetches_a_signed_url() -> None:
             asked.append(request)
             return signed(url)(request)
 
-        settings = {"ELEVENLABS_API_KEY": "sk_secret", "ELEVENLABS_BRANCH_ID": "b", "ELEVENLABS_ENVIRONMENT": "e"}
+        settings = {"ELEVENLABS_API_KEY": "sk_secret"}
         async with client_of("http://agents.example", answer, **settings) as client:
-            await client.connect(AgentTarget("a"), owner)
+            await client.connect(AgentTarget("a", "e", "b"), owner)
         owner.open_socket.cut()
     [request] = asked
     assert str(request.url) == (

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge import __version__, outcome
 from bridge.calls.stats import CallStats
+from bridge.outcome import EndReason
 from bridge.server.metrics import HOP_BUCKETS_S, HopHistogram, Metrics
 
 
@@ -57,22 +59,53 @@ def test_every_metric_is_there_from_the_start() -> None:
         assert " " in help_line, "a metric without a word of help"
 
 
+class Live:
+    """A call in progress."""
+
+    def __init__(self, stats: CallStats | None = None) -> None:
+        self.stats = stats or CallStats()
+        self.caller_to_agent, self.agent_to_caller = HopHistogram(HOP_BUCKETS_S), HopHistogram(HOP_BUCKETS_S)
+
+    def current_stats(self) -> CallStats:
+        return self.stats
+
+    def end(self, metrics: Metrics, reason: EndReason = outcome.AGENT_HANGUP) -> None:
+        metrics.call_ended("twilio", reason, self.stats, self.caller_to_agent, self.agent_to_caller)
+
+
 def test_live_and_ended_calls_add_up_without_counting_twice() -> None:
-    live = [CallStats(caller_frames=5, agent_dropped_ms=500), CallStats(caller_frames=7)]
+    live = [Live(CallStats(caller_frames=5, agent_dropped_ms=500)), Live(CallStats(caller_frames=7))]
     metrics = Metrics(lambda: live)
     assert value(metrics, "bridge_caller_frames_total") == 12
     assert value(metrics, "bridge_agent_dropped_seconds_total") == 0.5
-    metrics.call_ended("twilio", outcome.AGENT_HANGUP, live.pop(0))
+    live.pop(0).end(metrics)
     assert value(metrics, "bridge_caller_frames_total") == 12
-    live[0].caller_frames += 1
+    live[0].stats.caller_frames += 1
     assert value(metrics, "bridge_caller_frames_total") == 13
     assert value(metrics, "bridge_agent_dropped_seconds_total") == 0.5
 
 
+def test_latencies_of_live_and_ended_calls_add_up_without_counting_twice() -> None:
+    live = [Live(), Live()]
+    metrics = Metrics(lambda: live)
+    for call in live:
+        call.caller_to_agent.observe(0.0003)
+    live[0].agent_to_caller.observe(0.0003)
+    name = "bridge_hop_latency_seconds_count"
+    for _ in range(2):  # a scrape takes nothing away
+        assert value(metrics, name, hop="caller_to_agent") == 2
+        assert value(metrics, name, hop="agent_to_caller") == 1
+    live.pop(0).end(metrics)
+    assert value(metrics, name, hop="caller_to_agent") == 2
+    assert value(metrics, name, hop="agent_to_caller") == 1
+    live.pop(0).end(metrics)
+    assert value(metrics, name, hop="caller_to_agent") == 2
+
+
 def test_ends_are_counted_by_result_and_reason() -> None:
     metrics = Metrics(list)
-    metrics.call_ended("twilio", outcome.AGENT_QUOTA, CallStats())
-    metrics.call_ended("twilio", outcome.AGENT_QUOTA, CallStats())
+    Live().end(metrics, outcome.AGENT_QUOTA)
+    Live().end(metrics, outcome.AGENT_QUOTA)
     labels = {"provider": "twilio", "result": "upstream_error", "reason": "agent_quota"}
     assert value(metrics, "bridge_calls_ended_total", **labels) == 2
 
@@ -109,6 +142,28 @@ def test_the_cheap_histogram_is_cumulative_and_in_order() -> None:
     assert bounds == [*map(str, HOP_BUCKETS_S), "+Inf"]
     assert [count for _, count in histogram.cumulative()] == list(range(1, len(HOP_BUCKETS_S) + 2))
     assert histogram.total_s == pytest.approx(sum(HOP_BUCKETS_S) + 99.0)
+
+
+def test_what_a_histogram_says_of_a_call() -> None:
+    histogram = HopHistogram((0.001, 0.002, 0.005))
+    assert histogram.count == 0
+    for seconds in (0.0005, 0.0015, 0.0015, 0.004):
+        histogram.observe(seconds)
+    assert histogram.count == 4
+    assert histogram.quantile_s(0.25) == 0.001
+    assert histogram.quantile_s(0.5) == 0.002
+    assert histogram.quantile_s(0.99) == 0.005
+    histogram.observe(1.0)
+    assert histogram.quantile_s(0.99) == 0.005, "the last bound stands for what lies above it"
+
+
+def test_parts_may_count_for_themselves() -> None:
+    metrics = Metrics(list)
+    waiting = [3.0]
+    metrics.sources.append(lambda: [GaugeMetricFamily("bridge_waiting", "Calls that wait.", value=waiting[0])])
+    assert value(metrics, "bridge_waiting") == 3
+    waiting[0] = 1.0
+    assert value(metrics, "bridge_waiting") == 1
 
 
 def test_two_processes_parts_do_not_share_a_registry() -> None:

@@ -3,87 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from bridge import outcome
 from bridge.calls.call import Call
+from bridge.calls.effects import TransferPlanned
+from bridge.calls.state import State
+from bridge.events import CallInfo, Ended, Event, Offered
+from bridge.leg import CloseSocket, HttpRequest, Outgoing
+from bridge.media.format import ULAW_8K
 from bridge.providers.twilio import SPEC
-from bridge.server.convai_client import AgentClient
-from bridge.server.service import Bridge
-from bridge.server.session import Session
-from bridge.server.sockets import MediaSocket, SocketOwner
 from tests.kit import convai, logs, twilio
-from tests.kit.legs import REQUEST
+from tests.kit.legs import FAKE_SPEC, REQUEST, FakeLeg
 from tests.kit.offline import offline_bridge
 from tests.kit.server import until
-
-
-class Wire:
-    """Stands in for a media socket."""
-
-    def __init__(self) -> None:
-        self.sent: list[str] = []
-        self.closed: list[int] = []
-        self.was_cut = False
-
-    def send_text(self, message: str) -> None:
-        self.sent.append(message)
-
-    def close(self, code: int = 1000, words: str = "") -> None:
-        self.closed.append(code)
-
-    def cut(self) -> None:
-        self.was_cut = True
-
-    @property
-    def socket(self) -> MediaSocket:
-        return cast(MediaSocket, self)
-
-
-class Agents:
-    """Connects every call to ``wire``, or never, or fails as told."""
-
-    def __init__(self, wire: Wire, failure: Exception | None = None) -> None:
-        self.wire, self.failure = wire, failure
-        self.go_on = asyncio.Event()
-        self.go_on.set()
-        self.cancelled = 0
-
-    async def connect(self, agent_id: str, owner: SocketOwner) -> None:
-        assert agent_id == "agent_1"
-        try:
-            await self.go_on.wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        if self.failure is not None:
-            raise self.failure
-        owner.on_open(self.wire.socket)
-
-
-class Table:
-    """A session with both its sockets."""
-
-    def __init__(self, failure: Exception | None = None) -> None:
-        self.bridge: Bridge = offline_bridge(BRIDGE_AUTH="off")
-        self.carrier, self.agent = Wire(), Wire()
-        self.agents = Agents(self.agent, failure)
-        self.bridge.agents = cast(AgentClient, self.agents)
-        self.session: Session = self.bridge.new_session(SPEC, REQUEST)
-        self.session.on_open(self.carrier.socket)
-
-    async def activate(self) -> Table:
-        self.session.on_message(twilio.start())
-        await until(lambda: self.agent.sent)
-        self.session.from_agent(convai.metadata())
-        return self
-
-    @property
-    def ends(self) -> dict[str, int]:
-        return self.bridge.ended_counts
+from tests.kit.sessions import Table, Wire
 
 
 @pytest.fixture
@@ -104,14 +42,16 @@ async def test_a_message_goes_through_in_one_step() -> None:
         assert convai.uploaded(table.agent.sent[before:]) == [bytes([number]) * 160]
     table.session.from_agent(convai.audio(b"\x02" * 160))
     assert twilio.played(table.carrier.sent) == b"\x02" * 160
-    assert sum(table.bridge.metrics.caller_to_agent.counts) >= 1  # a sample of them is timed
-    assert sum(table.bridge.metrics.agent_to_caller.counts) == 1
+    assert table.session.caller_to_agent.count >= 1  # a sample of them is timed
+    assert table.session.agent_to_caller.count == 1
     table.session.from_agent(convai.interruption(1))
     assert twilio.sent(table.carrier.sent)[-1]["event"] == "clear"
     assert sum(table.bridge.metrics.interruption_to_clear.counts) == 1
     table.session.from_agent(convai.ping(1, 80.0))
     assert table.bridge.metrics.agent_round_trip.total_s == pytest.approx(0.08)
     table.session.end(outcome.DRAINING)
+    assert table.bridge.metrics.caller_to_agent.count == table.session.caller_to_agent.count  # taken over at the end
+    assert table.bridge.metrics.agent_to_caller.count == 1
 
 
 @pytest.mark.parametrize(
@@ -163,11 +103,26 @@ async def test_a_call_that_ends_while_its_agent_is_being_connected() -> None:
     table = Table()
     table.agents.go_on.clear()
     table.session.on_message(twilio.start())
-    await asyncio.sleep(0)
+    await until(lambda: table.agents.targets)
     table.session.on_message(twilio.STOP)
     assert table.ends == {"success/caller_hangup": 1}
     await until(lambda: table.agents.cancelled)
     assert table.agent.sent == []
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_call_may_end_at_any_moment_of_its_beginning(turns: int) -> None:
+    """Also before the task that decides about it has run at all."""
+    table = Table()
+    table.session.on_message(twilio.start())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    table.session.on_message(twilio.STOP)
+    await table.settled()
+    assert table.ends == {"success/caller_hangup": 1}
+    assert (table.bridge.sessions, table.bridge.admission.active, table.bridge.live.here()) == ({}, 0, [])
+    assert table.agent.closed == [1000] * table.agents.connected
+    assert table.records.last.state == "ended"
 
 
 async def test_an_agents_socket_that_opens_too_late_is_closed() -> None:
@@ -216,3 +171,168 @@ async def test_no_timer_outlives_its_call() -> None:
     assert table.session._timer is not None
     table.session.end(outcome.DRAINING)
     assert table.session._timer is None
+
+
+class Polite(FakeLeg):
+    """A leg whose carrier is given a moment to close the socket itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coming = [Offered(CallInfo(provider="fake", call_sid="F1"), (ULAW_8K,))]
+        self.closes_at_s = 0.0
+        self.out: list[Outgoing] = []
+
+    def lingering(self) -> bool:
+        return self.over
+
+    def next_timer(self) -> float:
+        return self.closes_at_s if self.over and self.closes_at_s else super().next_timer()
+
+    def send(self, command: object, now: float) -> None:
+        super().send(command, now)  # type: ignore[arg-type]
+        if self.over:
+            self.closes_at_s = now + 0.02
+
+    def handle_timer(self, now: float) -> list[Event]:
+        if self.closes_at_s and now >= self.closes_at_s:
+            self.closes_at_s = 0.0
+            self.out.append(CloseSocket(1000, ""))
+        return []
+
+    def drain(self) -> list[Outgoing]:
+        out, self.out = self.out, []
+        return out
+
+
+async def test_a_leg_with_a_parting_is_waited_for_after_its_call() -> None:
+    table = Table(spec=dataclasses.replace(FAKE_SPEC, new_leg=lambda *_: Polite()))
+    table.session.on_message("the offer")
+    await until(lambda: table.agent.sent)
+    table.session.end(outcome.OPERATOR_HANGUP)
+    assert (table.bridge.sessions, table.bridge.admission.active) == ({}, 0), "the slot is not the parting's"
+    assert table.bridge.parting == {table.session}
+    waiting = asyncio.create_task(table.settled())
+    await until(lambda: table.carrier.closed == [1000], "the leg's own timer was not kept")
+    assert not waiting.done()
+    table.session.on_lost(1000, "")
+    await waiting
+    assert table.bridge.parting == set()
+    assert table.ends == {"success/operator_hangup": 1}
+
+
+async def test_a_leg_without_a_parting_is_not_waited_for() -> None:
+    class Curt(FakeLeg):
+        def receive(self, message: str | bytes, now: float) -> list[Event]:
+            return [Ended(outcome.CALLER_HANGUP)]
+
+    table = Table(spec=dataclasses.replace(FAKE_SPEC, new_leg=lambda *_: Curt()))
+    table.session.on_message("the end")
+    assert (table.ends, table.bridge.parting) == ({"success/caller_hangup": 1}, set())
+    assert table.records.puts == [], "nobody offered a call"
+
+
+async def test_the_agents_socket_reports_to_its_call(lines: list[dict[str, Any]]) -> None:
+    table = await Table().connect()
+    owner = table.agents.owner
+    assert owner is not None
+    owner.on_message(convai.metadata())
+    assert table.session.call.state is State.ACTIVE
+    owner.on_writable(False)
+    table.session.on_message(twilio.media(b"\x01" * 160))
+    assert convai.uploaded(table.agent.sent) == []
+    owner.on_writable(True)
+    assert convai.uploaded(table.agent.sent) == [b"\x01" * 160]
+    owner.on_lost(1011, "crash")
+    assert table.ends == {"upstream_error/agent_crashed": 1}
+    assert [line["event"] for line in lines if line["event"].startswith("agent_")] == [
+        "agent_ready",
+        "agent_stuck",
+        "agent_writable",
+    ]
+
+
+async def test_audio_that_must_be_converted_takes_the_longer_way() -> None:
+    table = await Table().connect()
+    table.session.from_agent(convai.metadata("pcm_16000", "pcm_16000"))
+    table.session.on_message(twilio.media(b"\x01" * 160))
+    assert [len(payload) for payload in convai.uploaded(table.agent.sent)] == [640]
+    table.session.from_agent(convai.audio(b"\x00" * 640))
+    assert len(twilio.played(table.carrier.sent)) == 160
+    table.hang_up()
+
+
+class Odd(FakeLeg):
+    """A leg that sends what Twilio's never does, and does not mind losing its socket."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coming = [Offered(CallInfo(provider="fake", call_sid="F1"), (ULAW_8K,))]
+        self.out: list[Outgoing] = []
+
+    def drain(self) -> list[Outgoing]:
+        out, self.out = self.out, []
+        return out
+
+    def connection_lost(self, code: int, now: float) -> list[Event]:
+        return []
+
+
+async def odd_call() -> tuple[Table, Odd]:
+    leg = Odd()
+    table = Table(spec=dataclasses.replace(FAKE_SPEC, new_leg=lambda *_: leg))
+    table.session.on_message("the offer")
+    await until(lambda: table.agent.sent)
+    return table, leg
+
+
+async def test_whatever_a_leg_sends_goes_its_way(lines: list[dict[str, Any]]) -> None:
+    table, leg = await odd_call()
+    leg.out = ["text", b"\x01\x02", HttpRequest("POST", "/Calls/CA1")]
+    table.session.note("anything")
+    assert (table.carrier.sent, table.carrier.binary) == (["text"], [b"\x01\x02"])
+    [line] = [line for line in lines if line["log_level"] == "error"]
+    assert (line["event"], line["method"]) == ("carrier_request_not_supported", "POST")
+    table.session.end(outcome.DRAINING)
+
+
+async def test_a_lost_socket_ends_its_call_whatever_the_leg_says() -> None:
+    table, leg = await odd_call()
+    table.session.on_lost(1006, "")
+    assert table.ends == {"indeterminate/carrier_lost": 1}
+    assert table.records.last.detail == "close 1006"
+    leg.out = ["to nobody"]
+    table.session.note("anything")
+    assert table.carrier.sent == []
+
+
+async def test_a_planned_transfer_is_told_of() -> None:
+    bridge = offline_bridge(BRIDGE_AUTH="off", WEBHOOK_URL="https://hooks.example/x", WEBHOOK_SECRET="s")
+    table = await Table(bridge).activate()
+    table.session.call._effects.append(TransferPlanned("sales"))
+    table.session.note("anything")
+    assert table.records.events == ["call.started", "call.answered", "call.transferred"]
+    [event] = table.records.puts[-1][1]
+    assert b'"sales"' in event.body
+    table.hang_up()
+
+
+async def test_a_remark_reaches_log_and_record(lines: list[dict[str, Any]]) -> None:
+    table = await Table().activate()
+    table.session.note("recording_paused")
+    assert lines[-1]["event"] == "recording_paused"
+    table.hang_up()
+    table.session.note("too_late")
+    assert "recording_paused" in [step.event for step in table.records.last.journal.steps]
+    assert "too_late" not in [line["event"] for line in lines]
+
+
+async def test_the_steps_of_a_call_in_the_log(lines: list[dict[str, Any]]) -> None:
+    table = await Table().activate()
+    table.hang_up()
+    steps = ["carrier_connected", "call_started", "agent_ready", "call_ended"]
+    assert [line["event"] for line in lines] == steps
+    assert {line["call_id"] for line in lines} == {table.session.call_id}
+    started, ready, ended = lines[1:]
+    assert (started["call_sid"], started["admission"], started["agent_id"]) == (twilio.CALL_SID, "granted", "agent_1")
+    assert ready["detail"] == "audio passes unchanged"
+    assert (ended["conversation_id"], ended["result"]) == (convai.CONVERSATION_ID, "success")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +13,13 @@ import pytest
 from twilio.request_validator import RequestValidator
 
 from bridge import outcome
+from bridge.auth.tokens import CallClaims
 from bridge.auth.twilio import sign_webhook
+from bridge.calls.routing import Resolved
 from bridge.outcome import EndReason
 from bridge.providers.twilio import SPEC
+from bridge.server import twilio_http
+from bridge.server.app import create_app
 from bridge.server.service import Bridge
 from bridge.server.session import Session
 from tests.kit import logs, twilio
@@ -69,13 +74,18 @@ def end_a_call(bridge: Bridge, reason: EndReason) -> None:
     bridge.sessions[session.call_id] = session
     session.call.carrier_message(twilio.CONNECTED, 0.0)
     session.call.carrier_message(twilio.start(), 0.0)
+    assert session.call.info is not None
+    session.facts.route = bridge.route_for(session.call.info, None)
     bridge.call_over(session, reason)
 
 
 async def test_the_answer_word_for_word() -> None:
     async with asked(PUBLIC_URL=PUBLIC) as at:
         response = await post(at, "/twilio/voice")
-        token = at.bridge.tokens.current(twilio.CALL_SID, at.bridge.started_s)
+        token = parameters(response.text)["token"]
+        claims = await at.bridge.tokens.redeem(token, twilio.CALL_SID)
+    assert isinstance(claims, CallClaims)
+    assert (claims.caller, claims.called, claims.direction) == ("+15557654321", "+15551234567", "inbound")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/xml")
     assert response.text == (
@@ -84,7 +94,7 @@ async def test_the_answer_word_for_word() -> None:
         '<Parameter name="called" value="+15551234567" /></Stream></Connect>'
         '<Redirect method="POST">https://bridge.example.com/twilio/fallback</Redirect></Response>'
     )
-    assert token is not None and len(token) == 32
+    assert len(token) == 32
 
 
 async def test_a_repeated_webhook_gets_the_same_answer_and_another_call_another() -> None:
@@ -192,6 +202,45 @@ async def test_a_large_body_is_not_read_to_its_end() -> None:
         assert (await at.client.post("/twilio/voice", content=endless())).status_code == 413
 
 
+async def test_a_body_that_trickles_in_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(twilio_http, "BODY_TIMEOUT_S", 0.02)
+
+    async def trickle() -> Any:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.005)
+
+    async with asked(BRIDGE_AUTH="off") as at:
+        request = at.client.build_request("POST", "/twilio/voice", content=trickle())
+        response = await _answer_to(at.bridge, request)
+    assert response == (408, b"body too slow\n")
+
+
+async def _answer_to(bridge: Bridge, request: httpx.Request) -> tuple[int, bytes]:
+    """As a server feeds it: piece by piece, which httpx's own transport to applications does not."""
+    pieces = aiter(request.stream)  # type: ignore[arg-type]
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": await anext(pieces), "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/twilio/voice",
+        "raw_path": b"/twilio/voice",
+        "query_string": b"",
+        "headers": [],
+        "http_version": "1.1",
+        "scheme": "http",
+    }
+    await create_app(bridge)(scope, receive, send)
+    return sent[0]["status"], sent[1]["body"]
+
+
 @pytest.mark.parametrize("body", [b"", b"%%%&&&===", b"{}", b"CallSid="])
 async def test_no_call_sid(body: bytes) -> None:
     async with asked(BRIDGE_AUTH="off") as at:
@@ -220,7 +269,7 @@ async def test_only_posts(method: str) -> None:
 
 async def test_busy_when_full_and_while_draining(lines: list[dict[str, Any]]) -> None:
     async with asked(PUBLIC_URL=PUBLIC, BRIDGE_MAX_CALLS="1") as at:
-        at.bridge.admission.take("somebody")
+        await at.bridge.take_slot("somebody", "", Resolved("agent_1"), "inbound")
         assert (await post(at, "/twilio/voice")).text == BUSY
         at.bridge.admission.give_back("somebody")
         assert parameters((await post(at, "/twilio/voice")).text)
@@ -228,6 +277,36 @@ async def test_busy_when_full_and_while_draining(lines: list[dict[str, Any]]) ->
         assert (await post(at, "/twilio/voice")).text == BUSY
     reasons = [line["reason"] for line in lines if line["event"] == "call_refused"]
     assert reasons == ["server_error/capacity", "server_error/draining"]
+
+
+async def test_who_may_wait_is_connected_when_all_slots_are_taken() -> None:
+    async with asked(PUBLIC_URL=PUBLIC, BRIDGE_MAX_CALLS="1", OVERFLOW="queue") as at:
+        await at.bridge.take_slot("somebody", "", Resolved("agent_1"), "inbound")
+        assert parameters((await post(at, "/twilio/voice")).text)["token"]
+
+
+@pytest.mark.parametrize(
+    ("target", "verb"),
+    [("+15550111", "<Number>+15550111</Number>"), ("sip:desk@pbx.example", "<Sip>sip:desk@pbx.example</Sip>")],
+)
+async def test_who_is_diverted_is_dialled_on_at_once(target: str, verb: str) -> None:
+    settings = {"OVERFLOW": "divert", "OVERFLOW_DIVERT_TO": target}
+    async with asked(PUBLIC_URL=PUBLIC, BRIDGE_MAX_CALLS="1", **settings) as at:
+        await at.bridge.take_slot("somebody", "", Resolved("agent_1"), "inbound")
+        response = await post(at, "/twilio/voice")
+    head = '<?xml version="1.0" encoding="UTF-8"?>'
+    assert response.text == f"{head}<Response><Dial>{verb}</Dial></Response>"
+
+
+@pytest.mark.parametrize(
+    ("direction", "told"), [("inbound", "inbound"), ("outbound-api", "outbound"), ("outbound-dial", "outbound")]
+)
+async def test_who_placed_the_call(direction: str, told: str) -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        twiml = (await post(at, "/twilio/voice", {**FORM, "Direction": direction})).text
+        claims = await at.bridge.tokens.redeem(parameters(twiml)["token"], twilio.CALL_SID)
+    assert isinstance(claims, CallClaims)
+    assert claims.direction == told
 
 
 # --- after the stream ------------------------------------------------------------------------------------
@@ -254,10 +333,28 @@ async def test_the_fallback_after_an_end(end: EndReason, twiml: str) -> None:
 
 
 @pytest.mark.parametrize("form", [FORM, {"AccountSid": ACCOUNT}])
-async def test_the_fallback_of_a_call_nobody_knows(form: dict[str, str]) -> None:
+async def test_the_fallback_of_a_call_nobody_knows(monkeypatch: pytest.MonkeyPatch, form: dict[str, str]) -> None:
     """It was another process' call, or its socket never came."""
+    monkeypatch.setattr(twilio_http, "END_WAIT_S", 0.06)
     async with asked(PUBLIC_URL=PUBLIC) as at:
         assert (await post(at, "/twilio/fallback", form)).text == APOLOGY
+
+
+async def test_the_fallback_may_come_before_the_news_of_the_end() -> None:
+    """Another process carried the call, and Twilio is as quick as Redis."""
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        asking = asyncio.create_task(post(at, "/twilio/fallback"))
+        await asyncio.sleep(0.02)
+        assert not asking.done()
+        end_a_call(at.bridge, outcome.AGENT_HANGUP)
+        assert (await asking).text == HANG_UP
+
+
+async def test_the_fallback_of_a_call_that_found_no_slot_on_the_line() -> None:
+    """It had one when its webhook was answered, and its socket came too late."""
+    async with asked(PUBLIC_URL=PUBLIC, OVERFLOW="divert", OVERFLOW_DIVERT_TO="+15550111") as at:
+        end_a_call(at.bridge, outcome.CAPACITY)
+        assert "<Dial><Number>+15550111</Number></Dial>" in (await post(at, "/twilio/fallback")).text
 
 
 # --- reports ---------------------------------------------------------------------------------------------

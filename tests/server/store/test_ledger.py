@@ -383,3 +383,36 @@ async def test_a_thousand_ends_at_once_reach_the_database(database: Database) ->
     await ledger.close(20.0)
     assert (ledger.written, ledger.lost) == (1000, 0)
     assert await calls.get("call999") is not None
+
+
+# --- waiting for one call ---
+
+
+async def test_a_call_is_kept_once_it_is_written(ledger: Ledger, store: FakeStore) -> None:
+    await busy(ledger, store)
+    ledger.put(call_record("c"))
+    waiting = asyncio.create_task(ledger.kept("c", 10.0))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    store.gate.set()
+    assert await waiting
+    assert ("c", "active", []) in store.written()
+    assert await ledger.kept("c", 0.0), "at once"
+    assert await ledger.kept("unknown", 0.0)
+
+
+async def test_nobody_waits_for_a_call_longer_than_said_nor_for_a_database_in_trouble(
+    ledger: Ledger, store: FakeStore
+) -> None:
+    await busy(ledger, store)
+    ledger.put(call_record("c"))
+    assert not await ledger.kept("c", 0.01)
+    assert not await ledger.kept("busy", 0.01), "on its way"
+    waiting = asyncio.create_task(ledger.kept("c", 10.0))
+    store.error = lambda _items: LOCKED
+    store.gate.set()
+    assert not await waiting, "the database is in trouble"
+    assert not await ledger.kept("c", 10.0)
+    store.error = lambda _items: None
+    await until(lambda: not ledger.trouble)
+    assert await ledger.kept("c", 10.0)
