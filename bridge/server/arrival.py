@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 QUEUE_POLL_S = 0.5
 """Between two questions of a waiting call: a free slot is taken so soon, and a thousand callers may wait."""
 
+DIVERTED_ENDS = (outcome.CAPACITY, outcome.AGENT_CAPACITY, outcome.AGENT_DAILY_LIMIT, outcome.QUEUE_TIMEOUT)
+"""Ends for want of a slot: these callers go where the route's overflow says."""
+
 QUEUED = "queued"
 """``CallFacts.admission`` of a call that waits or had to."""
 
@@ -122,7 +125,12 @@ async def _wait_in_queue(session: Session, info: CallInfo, route: Resolved, verd
 
 
 def _refuse(session: Session, reason: EndReason, detail: str) -> None:
+    """Turn the caller away, or send them on: carriers that route by results are told where to."""
+    route = session.facts.route
     session.facts.admission = reason.reason
+    if session.spec.takes_results and route is not None and route.overflow.divert_to and reason in DIVERTED_ENDS:
+        session.call.outputs["transfer_to"] = route.overflow.divert_to
+        reason = outcome.DIVERTED
     session.step(lambda now: session.call.refuse(reason, detail, now))
 
 

@@ -56,7 +56,7 @@ def configure(level: str, log_format: Literal["auto", "json", "console"]) -> Non
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=_wrapper(level),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
@@ -76,6 +76,16 @@ def configure(level: str, log_format: Literal["auto", "json", "console"]) -> Non
         library.handlers.clear()
         library.propagate = True
         library.setLevel(logging.WARNING)
+
+
+def set_level(level: str) -> None:
+    """Log from this level up from now on; loggers that calls in progress hold keep theirs."""
+    structlog.configure(wrapper_class=_wrapper(level))
+    logging.getLogger("bridge").setLevel(level.upper())
+
+
+def _wrapper(level: str) -> Any:
+    return structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])
 
 
 def get_logger(**fields: str) -> Any:

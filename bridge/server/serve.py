@@ -27,6 +27,7 @@ from bridge.leg import CarrierSpec, UpgradeRequest
 from bridge.providers import REGISTRY, find_carrier
 from bridge.server.app import create_app
 from bridge.server.http_client import new_client
+from bridge.server.logs import set_level
 from bridge.server.parts import Events, event_options, open_parts
 from bridge.server.problems import problems_of
 from bridge.server.samples import sampling
@@ -174,6 +175,8 @@ async def serve(
         parts = await stack.enter_async_context(open_parts(settings, http, ssl.create_default_context(), events))
         bridge = Bridge(settings, routing or RoutingTable(), parts, events)
         reloader = await stack.enter_async_context(watching(bridge, source))
+        if source is not None:
+            bridge.on_apply.append(lambda: set_level(bridge.settings.log_level))
         await stack.enter_async_context(sampling(bridge))
         upgrade = upgrade_protocol(
             lambda request: decide_upgrade(bridge, request), max(spec.max_message_bytes for spec in REGISTRY.values())

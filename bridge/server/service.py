@@ -26,6 +26,7 @@ from bridge.events import CallInfo
 from bridge.leg import AuthContext, CarrierSpec, UpgradeRequest
 from bridge.outcome import EndReason
 from bridge.server.answer import CALL_ID_BYTES
+from bridge.server.arrival import DIVERTED_ENDS
 from bridge.server.chronicle import Chronicle
 from bridge.server.hold_audio import load_hold_audio
 from bridge.server.logs import get_logger
@@ -39,9 +40,6 @@ DIVERT_TO = "divert_to"
 
 
 PARTING_POLL_S = 0.05
-
-DIVERTED_ENDS = (outcome.CAPACITY, outcome.AGENT_CAPACITY, outcome.AGENT_DAILY_LIMIT, outcome.QUEUE_TIMEOUT)
-"""Ends for want of a slot: these callers go where the route's overflow says."""
 
 
 class Observer(Protocol):

@@ -95,7 +95,7 @@ class LogSettings(Topic):
         "auto", "`json` for collectors, `console` for people; `auto` looks for a terminal.", restart=True
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Lower] = setting(
-        "info", "Least level that is logged.", restart=True
+        "info", "Least level that is logged."
     )
     redact_numbers: bool = setting(
         False,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from bridge.server.logs import REDACTED, configure, get_logger, redact, redact_text
+from bridge.server.logs import REDACTED, configure, get_logger, redact, redact_text, set_level
 from tests.kit import logs
 
 SIGNED_URL = "wss://api.elevenlabs.io/v1/convai/conversation?agent_id=agent_1&conversation_signature=cvtkn_9a8b7c"
@@ -149,3 +149,11 @@ def test_configuring_twice_does_not_double_lines(capsys: pytest.CaptureFixture[s
     get_logger().info("x")
     assert len(lines(capsys)) == 1
     assert structlog.is_configured()
+
+
+def test_the_level_may_change_while_the_process_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("warning", "json")
+    get_logger().info("quiet")
+    set_level("info")
+    get_logger().info("loud")
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["loud"]

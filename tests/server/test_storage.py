@@ -252,5 +252,5 @@ async def test_the_calls_of_a_dead_process_are_closed_and_told_of(
             ("evt_call_1_post_call_transcription", "post_call_transcription"),
         ]
         assert hooks.problems() == []
-    [line] = [line for line in lines if line["event"] == "instance_lost" and "call_id" in line]
+    [line] = [line for line in lines if line["event"] == "lost_call_closed" and "call_id" in line]
     assert (line["call_id"], line["instance_id"]) == ("call_1", "instance1")

@@ -279,7 +279,7 @@ def test_what_was_opened_at_the_start_waits_for_a_restart() -> None:
         "bridge_host", "bridge_port", "instance_id", "timezone", "data_dir", "hold_audio", "egress_allow",
         "database_url", "recording_dir", "recording_s3_url", "recording_s3_endpoint", "recording_s3_region",
         "recording_s3_access_key", "recording_s3_secret_key", "redis_url", "redis_prefix", "limits_when_redis_down",
-        "log_format", "log_level", "call_token_ttl_s", "webhook_url", "redact_numbers", "bridge_auth", "recording_format",
+        "log_format", "call_token_ttl_s", "webhook_url", "redact_numbers", "bridge_auth", "recording_format",
         "retention_records_days", "retention_transcripts_days", "retention_audio_days",
     }  # fmt: skip
 
