@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from bridge import __version__
+from bridge.cli_bench import bench
 from bridge.cli_webhooks import webhooks_app
 from bridge.errors import ConfigError
 
@@ -330,39 +331,7 @@ def call_genesys(
     raise typer.Exit(0 if result.succeeded else 1)
 
 
-@app.command()
-def bench(
-    calls: Annotated[int, typer.Option(help="Simulated calls at once.")] = 400,
-    mode: Annotated[
-        str, typer.Option(help="passthrough (mu-law both ways) or convert (agent at PCM 16 kHz).")
-    ] = "passthrough",
-    duration_s: Annotated[float, typer.Option(help="Seconds measured, after the warm-up.")] = 15.0,
-    warmup_s: Annotated[float, typer.Option(help="Seconds before that.")] = 3.0,
-    ramp_s: Annotated[float, typer.Option(help="Seconds over which the calls are placed.")] = 4.0,
-    rounds: Annotated[int, typer.Option(help="Calls up and down so many times, memory read after each.")] = 1,
-    target: Annotated[list[str] | None, typer.Option(help="bridge, floor, plain; all by default.")] = None,
-    plain_calls: Annotated[int, typer.Option(help="Calls that the plain design gets at most.")] = 100,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
-) -> None:
-    """Measure CPU, delay and memory per call, beside HAProxy (the floor) and the plain design, in one run."""
-    from bridge.bench.load import BenchError
-    from bridge.bench.runner import TARGETS, BenchOptions, run_bench
-
-    try:
-        options = BenchOptions(
-            calls=calls,
-            mode=mode,
-            duration_s=duration_s,
-            warmup_s=warmup_s,
-            ramp_s=ramp_s,
-            rounds=rounds,
-            targets=tuple(target or TARGETS),
-            plain_calls=plain_calls,
-        )
-        report = run_bench(options, _say)
-    except (BenchError, ValueError) as error:
-        _fail(str(error))
-    typer.echo(report.to_json() if as_json else report.render_text())
+app.command()(bench)
 
 
 def main() -> None:

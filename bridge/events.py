@@ -109,6 +109,8 @@ class Reject(msgspec.Struct, frozen=True):
     reason: EndReason
     detail: str = ""
     """For carriers that hand a text to the operator's flow; never holds numbers or secrets."""
+    outputs: dict[str, str] = {}
+    """What is known of the call all the same, as in ``Hangup``."""
 
 
 class Play(msgspec.Struct, frozen=True, gc=False):

@@ -153,5 +153,7 @@ class CarrierSpec:
     """How much audio goes into one message when there is plenty: fewer messages against a coarser lead."""
     max_message_bytes: int
     """Largest message we accept from this carrier."""
+    refusal_status: int = 403
+    """HTTP status of an upgrade that ``authenticate_upgrade`` does not let in, as the carrier expects it."""
     takes_results: bool = False
     """Whether the carrier takes the conversation's results (``Hangup.outputs``), so that they are worth a wait."""

@@ -61,6 +61,20 @@ class AdmissionFigures:
     shared_core: bool
     """Redis and the decider shared a core, which distorts the figures."""
 
+    def render_text(self) -> str:
+        """For people."""
+        lines = [
+            f"most decisions: {self.decisions_per_s:.0f}/s ({self.decider_cpu_us:.0f} us of CPU here, "
+            f"{self.redis_cpu_us:.0f} us in Redis, each)",
+            f"at {self.paced_per_s:.0f}/s: "
+            f"p50 {self.p50_ms:.2f} ms, p99 {self.p99_ms:.2f} ms, max {self.max_ms:.1f} ms",
+        ]
+        if self.refused:
+            lines.append(f"warning: {self.refused} decisions were refused or not made by Redis")
+        if self.shared_core:
+            lines.append("note: only one core: Redis and the decider share it")
+        return "\n".join(lines)
+
 
 def redis_command(port: int, directory: Path) -> list[str]:
     """How to start a Redis that keeps nothing. Raises ``FileNotFoundError`` when the package is missing."""

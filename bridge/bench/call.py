@@ -5,6 +5,7 @@ It joins the two sockets of a call (caller and agent) in one process; it knows n
 
 from __future__ import annotations
 
+from array import array
 from typing import Protocol
 
 from bridge.bench import markers, numbering
@@ -14,6 +15,7 @@ from bridge.bench.numbering import NumberedSink, NumberedSource
 from bridge.bench.playout_clock import PlayoutClock
 
 FRAME_MS = 20
+"""Caller audio per message, unless the carrier has other habits."""
 SPEECH_MS = 100
 """Agent audio per message: ten messages a second."""
 
@@ -31,7 +33,7 @@ class Source(Protocol):
     turn: int
 
     def message(self, now_ns: int) -> bytes:
-        """The next message's audio in base64."""
+        """The next message's audio as the wire carries it."""
 
     def new_turn(self) -> None:
         """What follows may overtake what came before."""
@@ -58,11 +60,18 @@ class Logs:
         self.up = LatencyLog(self.window)
         self.down = LatencyLog(self.window)
         self.barge_in = LatencyLog(self.window)
+        self.first = LatencyLog(self.window)
+        """First audio of each turn of the agent, pass-through only."""
+        self.pongs = LatencyLog(self.window)
+        """From a ping of the carrier to its answer, where the carrier pings in messages of its own."""
+        self.opened_ms = array("d")
+        """From the offer of a session to its acceptance, where the carrier waits for one; of all calls, because
+        they begin before the window."""
         self.interruptions = 0
         """Inside the window."""
         self.missed_clears = 0
         self.bad_messages = 0
-        """Messages of the server that are no proper Twilio or convai messages."""
+        """Messages of the server that the carrier or the agent would not take."""
         self.complaints: list[str] = []
         """What was wrong with the first few of them."""
 
@@ -76,23 +85,29 @@ class Logs:
 class SignalKit:
     """Makes the sources and sinks of a mode; holds what all calls share."""
 
-    def __init__(self, converting: bool) -> None:
+    def __init__(
+        self, converting: bool, *, frame_ms: int = FRAME_MS, raw_frames: bool = False, raw_speech: bool = False
+    ) -> None:
+        """``raw``: the wire of this direction carries bytes rather than base64."""
         self.converting = converting
+        self._frame_ms = frame_ms
+        self._raw_frames, self._raw_speech = raw_frames, raw_speech
         if converting:
-            self._frames = MarkerSource.cycle(FRAME_MS, CARRIER_RATE_HZ, markers.encode_ulaw)
-            self._speech = MarkerSource.cycle(SPEECH_MS, AGENT_RATE_HZ, markers.encode_pcm)
+            self._frames = MarkerSource.cycle(frame_ms, CARRIER_RATE_HZ, markers.encode_ulaw, raw=raw_frames)
+            self._speech = MarkerSource.cycle(SPEECH_MS, AGENT_RATE_HZ, markers.encode_pcm, raw=raw_speech)
 
     def new_call(self, index: int, logs: Logs) -> Call:
         """A call with its two directions."""
         if self.converting:
-            frames = MarkerSource(FRAME_MS, self._frames)
+            frames = MarkerSource(self._frame_ms, self._frames)
             speech = MarkerSource(SPEECH_MS, self._speech)
             heard = MarkerSink(frames, AGENT_RATE_HZ, markers.decode_pcm, logs.up)
             played = MarkerSink(speech, CARRIER_RATE_HZ, markers.decode_ulaw, logs.down)
             return Call(index, logs, frames, heard, speech, played)
-        talk = NumberedSource(index, 1)
-        answer = NumberedSource(index, SPEECH_MS // numbering.RECORD_MS)
-        return Call(index, logs, talk, NumberedSink(talk, logs.up), answer, NumberedSink(answer, logs.down))
+        talk = NumberedSource(index, self._frame_ms // numbering.RECORD_MS, raw=self._raw_frames)
+        answer = NumberedSource(index, SPEECH_MS // numbering.RECORD_MS, raw=self._raw_speech)
+        ear = NumberedSink(answer, logs.down, logs.first)
+        return Call(index, logs, talk, NumberedSink(talk, logs.up), answer, ear)
 
 
 class Call:

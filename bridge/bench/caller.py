@@ -106,6 +106,11 @@ class Caller(WSListener):
             self._call.logs.complain(f"the server closed call {self._call.index}")
         self._transport = None
 
+    async def wait_closed(self) -> None:
+        """Wait until the socket is gone."""
+        if self._transport is not None:
+            await self._transport.wait_disconnected()
+
     # --- the load's clock --------------------------------------------------------------------------------
 
     def tick(self, now_ns: int) -> None:
@@ -119,6 +124,12 @@ class Caller(WSListener):
         chunk = self._sequence
         self._sequence = chunk + 1
         transport.send(_TEXT, self._media % (chunk + 1, chunk, (chunk - 1) * FRAME_MS, encoded))
+
+    def attend(self, now_ns: int) -> None:
+        """Nothing: marks are looked at with every frame."""
+
+    def drop(self) -> None:
+        """Nothing: hanging up closes the socket."""
 
     def hang_up(self) -> None:
         """End the stream as Twilio does: ``stop``, then close."""

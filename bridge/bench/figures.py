@@ -24,6 +24,10 @@ class Spread:
     max: float
 
 
+NOTHING = Spread(0, 0.0, 0.0, 0.0)
+"""Of what was not measured."""
+
+
 def percentile(ordered: Sequence[float], fraction: float) -> float:
     """Nearest-rank percentile of ascending values; ``fraction`` 0.99 = p99. 0.0 when there are none."""
     if not ordered:

@@ -1,12 +1,9 @@
-"""The load: places calls one after another, keeps their absolute schedule, measures itself.
+"""The load: places calls, has them talk by the ``Schedule``, hangs up, measures itself. One process, one core.
 
-One process, one core, one timer of 1 ms. A caller sends in one of 20 slots of its 20 ms, an agent talks in one of
-100 slots of its 100 ms, so the phases of all calls are spread evenly, on a grid of 1 ms. The schedule is
-absolute: a late tick makes up for all that are due, and its lateness is logged, because a load that is late
-measures itself and not the server.
-
-Calls are placed one at a time: the agent connection that the server opens belongs to the call that is being
-placed. So nothing but the public wire is needed to know which is whose.
+Nothing but the public wire is needed to know which agent connection belongs to which call. A Genesys call names its
+agent in its address, and each calls another one; so calls are placed at their own pace, whether or not the server has
+answered the earlier ones. Twilio calls are placed one at a time: the agent connection that the server opens belongs
+to the call that is being placed.
 """
 
 from __future__ import annotations
@@ -16,31 +13,32 @@ import contextlib
 import gc
 import time
 from array import array
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from picows import WSListener, WSUpgradeRequest, ws_connect, ws_create_server
+from picows import (
+    WSListener,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_connect,
+    ws_create_server,
+)
 
 from bridge.bench.agent import CONVAI_PATH, Agent, Wire
-from bridge.bench.call import FRAME_MS, SPEECH_MS, Call, Logs, SignalKit
-from bridge.bench.caller import Caller
+from bridge.bench.call import Call, Logs, SignalKit
+from bridge.bench.carriers import Carrier, CarrierEnd, call_name, called_name
 from bridge.bench.figures import NS_PER_MS, PathTally
+from bridge.bench.schedule import Schedule
 
 Progress = Callable[[str], None]
 
-TICK_NS = NS_PER_MS
-TICK_S = 0.001
-
-INTERRUPTION_DELAY_TICKS = 20
-"""An interruption follows 20 ms after a message of 100 ms: the carrier surely still has something to play, so
-every one must be answered by a ``clear``."""
+DETAILS_PATH = "/v1/convai/conversations/"
+DETAILS = b'{"status":"done","analysis":{"data_collection_results":{}}}'
+"""What the agent's side says of every conversation: some carriers take its results, and the bridge asks for them."""
 
 ANSWER_TIMEOUT_S = 10.0
 """How long a server may take to answer the carrier and to open its agent connection."""
-
-GRACE_S = 1.0
-"""How long after the last frame audio may still arrive before it counts as lost."""
 
 CLOSE_TIMEOUT_S = 5.0
 """How long after the hang-up the server may hold its agent connections before they count as leaked."""
@@ -74,6 +72,8 @@ class LoadResult:
     longest_gap_ms: float
     seconds: float
     """Length of the window."""
+    opens_per_s: float
+    """Calls placed a second."""
     frames_sent: int
     speech_sent: int
     """Messages sent inside the window."""
@@ -86,13 +86,24 @@ class LoadResult:
 class Load:
     """The far ends of all calls of one target: agent server and callers."""
 
-    def __init__(self, kit: SignalKit, new_wire: Callable[[], Wire], progress: Progress) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        kit: SignalKit,
+        new_wire: Callable[[], Wire],
+        progress: Progress,
+        *,
+        has_limits: bool = True,
+    ) -> None:
+        """``has_limits``: whether servers are held to the carrier's rate limits."""
+        self._carrier = carrier
+        self._has_limits = has_limits
         self._kit = kit
         self._new_wire = new_wire
         self._progress = progress
-        self._pending: Call | None = None
-        self._answered = asyncio.Event()
+        self._awaited: dict[str, tuple[Call, asyncio.Future[Agent]]] = {}
         self._agents: list[Agent] = []
+        self._callers: list[CarrierEnd] = []
         self.unexpected = 0
         """Agent connections that belonged to no call."""
 
@@ -107,90 +118,104 @@ class Load:
                 agent.hang_up()
             server.close()
 
-    async def run_round(self, url: str, plan: RoundPlan, at_window: Callable[[bool], None]) -> LoadResult:
-        """Place the calls at ``url``, measure, hang up.
+    async def run_round(self, base_url: str, plan: RoundPlan, at_window: Callable[[bool], None]) -> LoadResult:
+        """Place the calls at the server whose WebSocket address begins with ``base_url``, measure, hang up.
 
         ``at_window`` is called with True when the window opens and with False when it closes. Raises
         ``BenchError`` when the server does not take the calls.
         """
         logs = Logs()
         self._agents.clear()
-        callers: list[Caller] = []
+        self._callers.clear()
         calls: list[Call] = []
-        schedule = Schedule(plan)
+        schedule = Schedule(plan.calls, self._carrier.frame_ms, plan.barge_in_every_s)
         gc.collect()
         gc.freeze()
         gc.disable()
         try:
             schedule.start()
-            await self._place_calls(url, plan, logs, calls, callers, schedule)
+            opens_per_s = await self._place_calls(base_url, plan, logs, calls, schedule)
             await self._wait(plan.warmup_s, "warming up")
             result = await self._measure(plan, logs, schedule, at_window)
-            await asyncio.sleep(GRACE_S)
+            await asyncio.sleep(self._carrier.grace_s)
         finally:
             schedule.stop()
-            for caller in callers:
+            for caller in self._callers:
                 caller.hang_up()
             gc.enable()
             gc.unfreeze()
         leaked = await self._wait_until_closed()
-        return self._sum_up(calls, logs, schedule, result, leaked)
+        return self._sum_up(calls, logs, schedule, result, leaked, opens_per_s)
 
     # --- placing -----------------------------------------------------------------------------------------
 
-    def _new_agent(self, request: WSUpgradeRequest) -> WSListener | None:
-        path = request.path.decode("ascii", "replace").partition("?")[0]
-        if path not in (CONVAI_PATH, "/twilio/media"):
+    def _new_agent(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener | None:
+        target = request.path.decode("ascii", "replace")
+        path = target.partition("?")[0]
+        if path.startswith(DETAILS_PATH):
+            response = WSUpgradeResponse.create_ok_response(DETAILS, {"Connection": "close"})
+            return WSUpgradeResponseWithListener(response, None)
+        carrier = self._carrier
+        if path != CONVAI_PATH and not path.startswith(f"/{carrier.name}/"):
             return None
-        return Agent(self._new_wire(), self._claim)
+        name = called_name(target) if carrier.names_calls else ""
+        return Agent(self._new_wire(), lambda agent: self._claim(agent, name), carrier.head_start)
 
-    def _claim(self, agent: Agent) -> Call | None:
-        call, self._pending = self._pending, None
-        if call is None:
+    def _claim(self, agent: Agent, name: str) -> Call | None:
+        awaited = self._awaited.pop(name, None)
+        if awaited is None:
             self.unexpected += 1
             return None
+        call, answer = awaited
         self._agents.append(agent)
-        self._answered.set()
+        if not answer.done():
+            answer.set_result(agent)
         return call
 
     async def _place_calls(
-        self,
-        url: str,
-        plan: RoundPlan,
-        logs: Logs,
-        calls: list[Call],
-        callers: list[Caller],
-        schedule: Schedule,
-    ) -> None:
+        self, base_url: str, plan: RoundPlan, logs: Logs, calls: list[Call], schedule: Schedule
+    ) -> float:
+        """Place all calls of the plan; returns how many a second."""
         began = last_word = time.monotonic()
-        for index in range(plan.calls):
-            due = began + plan.ramp_s * index / plan.calls
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            if time.monotonic() - last_word > 2:
-                last_word = time.monotonic()
-                self._progress(f"placed {index} of {plan.calls} calls")
-            call = self._kit.new_call(index, logs)
-            caller = Caller(call)
-            calls.append(call)
-            callers.append(caller)
-            agent = await self._place(url, call, caller)
-            schedule.add(index, caller, agent)
-        self._progress(f"placed {plan.calls} calls in {time.monotonic() - began:.1f} s")
 
-    async def _place(self, url: str, call: Call, caller: Caller) -> Agent:
-        self._pending = call
-        self._answered.clear()
+        async def place(call: Call) -> None:
+            caller, listener = self._carrier.new_caller(call, self._has_limits)
+            self._callers.append(caller)
+            schedule.add(call.index, caller, await self._place(base_url, call, listener))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index in range(plan.calls):
+                    due = began + plan.ramp_s * index / plan.calls
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
+                    if time.monotonic() - last_word > 2:
+                        last_word = time.monotonic()
+                        self._progress(f"placed {index} of {plan.calls} calls")
+                    calls.append(self._kit.new_call(index, logs))
+                    placing = group.create_task(place(calls[-1]))
+                    if not self._carrier.names_calls:
+                        await placing
+                placed_s = time.monotonic() - began
+        except BaseExceptionGroup as problems:
+            raise next((error for error in problems.exceptions if isinstance(error, BenchError)), problems) from None
+        self._progress(f"placed {plan.calls} calls in {placed_s:.1f} s")
+        return plan.calls / placed_s
+
+    async def _place(self, base_url: str, call: Call, listener: WSListener) -> Agent:
+        carrier, index = self._carrier, call.index
+        url = base_url + carrier.path(index)
+        answer: asyncio.Future[Agent] = asyncio.get_running_loop().create_future()
+        self._awaited[call_name(index) if carrier.names_calls else ""] = call, answer
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await ws_connect(lambda: caller, url)
-                await self._answered.wait()
+                await ws_connect(lambda: listener, url, extra_headers=carrier.headers(index))
+                return await answer
         except TimeoutError:
             raise BenchError(
-                f"call {call.index}: no agent connection within {ANSWER_TIMEOUT_S:.0f} s of calling {url}"
+                f"call {index}: no agent connection within {ANSWER_TIMEOUT_S:.0f} s of calling {url}"
             ) from None
         except Exception as error:
-            raise BenchError(f"call {call.index}: {url} did not answer: {error}") from error
-        return self._agents[-1]
+            raise BenchError(f"call {index}: {url} did not answer: {error}") from error
 
     # --- measuring ---------------------------------------------------------------------------------------
 
@@ -223,9 +248,12 @@ class Load:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await asyncio.gather(*(agent.wait_closed() for agent in self._agents))
+                await asyncio.gather(*(caller.wait_closed() for caller in self._callers))
         held = sum(agent.connected for agent in self._agents)
         for agent in self._agents:
             agent.hang_up()
+        for caller in self._callers:
+            caller.drop()
         return held
 
     def _sum_up(
@@ -235,6 +263,7 @@ class Load:
         schedule: Schedule,
         measured: tuple[float, float],
         leaked: int,
+        opens_per_s: float,
     ) -> LoadResult:
         now_ns = time.perf_counter_ns()
         up, down = PathTally(), PathTally()
@@ -251,72 +280,10 @@ class Load:
             gap_ms=sum(call.clock.gap_ns for call in calls) / NS_PER_MS,
             longest_gap_ms=max(call.clock.longest_gap_ns for call in calls) / NS_PER_MS,
             seconds=measured[0],
+            opens_per_s=opens_per_s,
             frames_sent=schedule.frames_sent,
             speech_sent=schedule.speech_sent,
             load_cpu_s=measured[1],
             lateness_ms=schedule.lateness_ms,
             leaked_connections=leaked,
         )
-
-
-class Schedule:
-    """When each caller and each agent sends: slots of 1 ms on an absolute clock."""
-
-    def __init__(self, plan: RoundPlan) -> None:
-        self._calls = plan.calls
-        self._barge_in_messages = round(plan.barge_in_every_s * 1000 / SPEECH_MS)
-        self._callers: list[list[Caller]] = [[] for _ in range(FRAME_MS)]
-        self._agents: list[list[Agent]] = [[] for _ in range(SPEECH_MS)]
-        self._interruptions: deque[tuple[int, Agent]] = deque()
-        self._origin_ns = 0
-        self._next = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._counting = False
-        self.frames_sent = 0
-        self.speech_sent = 0
-        self.lateness_ms: array[float] = array("d")
-
-    def add(self, index: int, caller: Caller, agent: Agent) -> None:
-        """Put a call on the schedule; its phases follow from its index."""
-        self._callers[index * FRAME_MS // self._calls].append(caller)
-        # 37 has no common factor with 100: neighbours talk far apart, and all slots are used evenly.
-        self._agents[(index * SPEECH_MS // self._calls * 37) % SPEECH_MS].append(agent)
-
-    def start(self) -> None:
-        """Begin to tick."""
-        self._origin_ns = time.perf_counter_ns()
-        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
-
-    def begin_counting(self) -> None:
-        """Count messages and log lateness from here."""
-        self._counting = True
-
-    def stop(self) -> None:
-        """Send nothing any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _tick(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
-        due = (time.perf_counter_ns() - self._origin_ns) // TICK_NS
-        while self._next <= due:
-            self._run_slot(self._next)
-            self._next += 1
-
-    def _run_slot(self, number: int) -> None:
-        clock = time.perf_counter_ns
-        callers = self._callers[number % FRAME_MS]
-        agents = self._agents[number % SPEECH_MS]
-        for caller in callers:
-            caller.tick(clock())
-        for agent in agents:
-            if agent.tick(clock()) and self._barge_in_messages and agent.wants_interruption(self._barge_in_messages):
-                self._interruptions.append((number + INTERRUPTION_DELAY_TICKS, agent))
-        while self._interruptions and self._interruptions[0][0] <= number:
-            self._interruptions.popleft()[1].interrupt(clock())
-        if self._counting:
-            self.frames_sent += len(callers)
-            self.speech_sent += len(agents)
-            # Taken after the work of the slot: the last message of a slot is the latest.
-            self.lateness_ms.append((clock() - self._origin_ns) / NS_PER_MS - number)

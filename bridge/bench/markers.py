@@ -116,8 +116,8 @@ class MarkerSource:
         self.turn_sent_ms = 0.0
 
     @staticmethod
-    def cycle(message_ms: int, rate_hz: int, encode: Callable[[Samples], bytes]) -> list[bytes]:
-        """All messages of one cycle of eight bursts in base64; every source of a format shares them."""
+    def cycle(message_ms: int, rate_hz: int, encode: Callable[[Samples], bytes], *, raw: bool = False) -> list[bytes]:
+        """All messages of one cycle of eight bursts, in base64 or ``raw``; every source of a format shares them."""
         parts = []
         for code in range(CODES):
             stretch = np.zeros(rate_hz * BURST_EVERY_MS // 1000, np.int16)
@@ -126,13 +126,14 @@ class MarkerSource:
         signal = np.concatenate(parts)
         step = rate_hz * message_ms // 1000
         audio = [encode(signal[start : start + step]) for start in range(0, len(signal), step)]
-        return [binascii.b2a_base64(message, newline=False) for message in audio]
+        return audio if raw else [binascii.b2a_base64(message, newline=False) for message in audio]
 
     def message(self, now_ns: int) -> bytes:
-        """The next message's audio in base64, to be sent now."""
+        """The next message's audio as the wire carries it, to be sent now."""
         start_ms = self._message * self._message_ms
-        if start_ms % BURST_EVERY_MS == 0:
-            self.bursts.append((start_ms // BURST_EVERY_MS, self.turn, now_ns))
+        number = -(-start_ms // BURST_EVERY_MS)  # of the first burst that begins in this message or later
+        if number * BURST_EVERY_MS < start_ms + self._message_ms:
+            self.bursts.append((number, self.turn, now_ns))
         payload = self._messages[self._message % len(self._messages)]
         self._message += 1
         self.turn_sent_ms += self._message_ms

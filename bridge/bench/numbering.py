@@ -94,9 +94,11 @@ class RecordReader:
 class NumberedSource:
     """Makes the messages of one direction of one call."""
 
-    __slots__ = ("call", "number", "records_per_message", "turn", "turn_first")
+    __slots__ = ("_raw", "call", "number", "records_per_message", "turn", "turn_first")
 
-    def __init__(self, call: int, records_per_message: int) -> None:
+    def __init__(self, call: int, records_per_message: int, *, raw: bool = False) -> None:
+        """``raw`` leaves the audio as it is, for wires that carry bytes; others carry base64."""
+        self._raw = raw
         self.call = call
         self.records_per_message = records_per_message
         self.number = 0
@@ -105,10 +107,10 @@ class NumberedSource:
         self.turn_first = 0
 
     def message(self, now_ns: int) -> bytes:
-        """The next message's audio in base64, to be sent now."""
+        """The next message's audio as the wire carries it, to be sent now."""
         first = self.number
         self.number += self.records_per_message
-        if self.records_per_message == 1:
+        if self.records_per_message == 1 and not self._raw:
             header = _HEADER.pack(SYNC, self.call, self.turn, first, self.turn_first, now_ns)
             return binascii.b2a_base64(header, newline=False) + _FILLER_BASE64
         # Parts are joined rather than whole records, because 4000 of these messages a second are made.
@@ -116,7 +118,8 @@ class NumberedSource:
         for number in range(first, self.number):
             parts.append(_HEADER.pack(SYNC, self.call, self.turn, number, self.turn_first, now_ns))
             parts.append(FILLER)
-        return binascii.b2a_base64(b"".join(parts), newline=False)
+        audio = b"".join(parts)
+        return audio if self._raw else binascii.b2a_base64(audio, newline=False)
 
     def new_turn(self) -> None:
         """Begin a new turn: what follows may overtake what came before."""
@@ -136,6 +139,7 @@ class NumberedSink:
         "_call",
         "_cleared_turn",
         "_expected",
+        "_first",
         "_log",
         "_missing",
         "_reader",
@@ -146,7 +150,9 @@ class NumberedSink:
         "_turn",
     )
 
-    def __init__(self, source: NumberedSource, log: LatencyLog) -> None:
+    def __init__(self, source: NumberedSource, log: LatencyLog, first: LatencyLog | None = None) -> None:
+        """Latencies go to ``log``, and those of the first record of each turn to ``first`` as well."""
+        self._first = first
         self._source = source
         self._call = source.call
         self._records = source.records_per_message
@@ -181,6 +187,8 @@ class NumberedSink:
                 continue
             if number % self._records == 0:
                 self._log.note(sent_ns, now_ns)
+                if number == turn_first and self._first is not None:
+                    self._first.note(sent_ns, now_ns)
 
     def cleared(self, turn: int) -> None:
         """A flush arrived: audio of turns before ``turn`` must not come any more."""

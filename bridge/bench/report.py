@@ -10,7 +10,8 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-from bridge.bench.figures import PathTally, Spread
+from bridge.bench.carriers import CARRIERS, GENESYS, TWILIO
+from bridge.bench.figures import NOTHING, PathTally, Spread
 
 SCHEMA_VERSION = 1
 """Raised when a field of the JSON changes its meaning or goes away."""
@@ -25,6 +26,12 @@ LOAD_BUSY_PERCENT = 90.0
 
 OTHERS_BUSY_PERCENT = 10.0
 """Above this, other work on the server's core makes its latencies and (by cold caches) its CPU worse."""
+
+OPENED_AIM_MS = 20.0
+"""What this bridge aims at; Genesys waits for five seconds."""
+
+BARGE_IN_AIM_MS = 5.0
+"""What this bridge aims at from an interruption to the flush on the wire."""
 
 CPU_ROUGH_PERCENT = 2.0
 """Below this share of a core, the 10 ms ticks of /proc make the CPU figure rough."""
@@ -69,6 +76,14 @@ class RoundFigures:
     """Offered: messages a second from each agent."""
     load_cpu_percent: float
     load_lateness_ms: Spread
+    opens_per_s: float = 0.0
+    """Calls placed a second."""
+    opened_ms: Spread = NOTHING
+    """From the offer of a session to its acceptance, of all calls; Genesys only."""
+    first_audio_ms: Spread = NOTHING
+    """From the first message of each turn of the agent to its arrival at the carrier; pass-through only."""
+    pong_ms: Spread = NOTHING
+    """From the carrier's pings to their answers; Genesys only."""
 
     @property
     def cpu_percent_per_call(self) -> float:
@@ -128,6 +143,7 @@ class BenchReport:
     targets: list[TargetReport] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What the reader must know to read the figures: one core, skipped targets."""
+    carrier: str = TWILIO.name
 
     def target(self, name: str) -> TargetReport | None:
         """The report of a target, or None when it was not measured."""
@@ -153,8 +169,9 @@ class BenchReport:
 
     def render_text(self) -> str:
         """A table with one column per target, then notes and warnings."""
+        what = self.mode if self.carrier == TWILIO.name else f"{self.carrier}, {self.mode}"
         lines = [
-            f"{self.mode}: {self.duration_s:g} s measured after {self.warmup_s:g} s warm-up; "
+            f"{what}: {self.duration_s:g} s measured after {self.warmup_s:g} s warm-up; "
             + ", ".join(f"{key} {value}" for key, value in self.machine.items()),
             "",
         ]
@@ -182,7 +199,9 @@ class BenchReport:
         }
 
     def _rows(self) -> list[list[str]]:
-        rows = [[label, *(text(target) for target in self.targets)] for label, text in _ROWS]
+        table = [*_ROWS, *_SESSION_ROWS] if self.carrier == GENESYS.name else _ROWS
+        flush = CARRIERS[self.carrier].flush
+        rows = [[label.format(flush=flush), *(text(target) for target in self.targets)] for label, text in table]
         rows[2:2] = [
             [f"  against {base}", *(_times(self.ratio(target.name, base)) for target in self.targets)]
             for base in ("floor", "plain")
@@ -260,9 +279,9 @@ _ROWS: list[tuple[str, Callable[[TargetReport], str]]] = [
     ("CPU of the server", lambda target: f"{target.last.server_cpu_percent:.1f} %"),
     ("added latency up, p50/p99/max", lambda target: _ms(target.last.latency_up_ms)),
     ("added latency down, p50/p99/max", lambda target: _ms(target.last.latency_down_ms)),
-    ("barge-in to clear, p50/p99/max", lambda target: _ms(target.last.barge_in_ms)),
-    ("interruptions without clear", _clears),
-    ("old audio after clear", _stale),
+    ("barge-in to {flush}, p50/p99/max", lambda target: _ms(target.last.barge_in_ms)),
+    ("interruptions without {flush}", _clears),
+    ("old audio after {flush}", _stale),
     ("lost up", lambda target: _loss(target, "up")),
     ("lost down", lambda target: _loss(target, "down")),
     ("repeated/disordered/changed/crossed", _disorder),
@@ -271,6 +290,12 @@ _ROWS: list[tuple[str, Callable[[TargetReport], str]]] = [
     ("memory idle", lambda target: f"{target.last.rss_idle_bytes / 2**20:.0f} MiB"),
     ("other work on its core", lambda target: f"{target.last.other_cpu_percent:.0f} %"),
     ("load: CPU, lateness p99", _load),
+]
+_SESSION_ROWS: list[tuple[str, Callable[[TargetReport], str]]] = [
+    ("open to opened, p50/p99/max", lambda target: _ms(target.last.opened_ms)),
+    ("  at opens a second", lambda target: f"{target.last.opens_per_s:.1f}"),
+    ("first audio of a turn, p50/p99/max", lambda target: _ms(target.last.first_audio_ms)),
+    ("ping to pong, p50/p99/max", lambda target: _ms(target.last.pong_ms)),
 ]
 
 
@@ -308,6 +333,15 @@ def _warnings_of(target: TargetReport) -> list[str]:
         (
             last.load_cpu_percent > LOAD_BUSY_PERCENT,
             f"the load used {last.load_cpu_percent:.0f} % of its core: it may be the bottleneck",
+        ),
+        (
+            last.opened_ms.p99 > OPENED_AIM_MS,
+            f"opened took {last.opened_ms.p99:.1f} ms at p99; the aim is {OPENED_AIM_MS:g} ms",
+        ),
+        (
+            last.barge_in_ms.p99 > BARGE_IN_AIM_MS,
+            f"the reaction to an interruption took {last.barge_in_ms.p99:.1f} ms at p99; "
+            f"the aim is {BARGE_IN_AIM_MS:g} ms",
         ),
     ]
     for name in ("missed_clears", "bad_messages", "leaked_connections", "unexpected_connections"):

@@ -1,6 +1,6 @@
 """Runs the bench: each target in turn on its own core, the same load against each.
 
-Everything goes over the public wire and ``/proc``; nothing of the servers under test is imported.
+Everything goes over the public wire and ``/proc``; no code of the servers under test runs here.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from types import FrameType
 import uvloop
 
 import bridge
-from bridge.bench.agent import ConvaiWire, TwilioWire, Wire
+from bridge.bench.agent import ConvaiWire, Wire
 from bridge.bench.call import SignalKit
+from bridge.bench.carriers import CARRIERS
 from bridge.bench.figures import spread
 from bridge.bench.floor import find_haproxy, haproxy_command, write_config
 from bridge.bench.load import BenchError, Load, LoadResult, Progress, RoundPlan
+from bridge.bench.options import MODES, BenchOptions
 from bridge.bench.process import (
     CorePlan,
     ServerProcess,
@@ -38,11 +40,7 @@ from bridge.bench.process import (
     wait_for_port,
 )
 from bridge.bench.report import BenchReport, RoundFigures, TargetReport
-
-MODES = {"passthrough": "ulaw_8000", "convert": "pcm_16000"}
-"""Mode and the agent's audio format that makes it."""
-
-TARGETS = ("bridge", "floor", "plain")
+from bridge.config import Settings
 
 READY_TIMEOUT_S = 30.0
 SETTLE_S = 0.5
@@ -50,47 +48,7 @@ SETTLE_S = 0.5
 IDLE_S = 2.0
 """How long the server's CPU is watched after its calls are gone."""
 
-_READY = b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-
-_SETTINGS = (
-    *("BRIDGE_", "ELEVENLABS_", "TWILIO_", "VONAGE_", "GENESYS_", "SIP_", "PERSONALIZATION_", "WEBHOOK_"),
-    *("PUBLIC_URL", "REDIS_URL", "DATABASE_URL", "WORKSPACE_", "EGRESS_", "TRANSFER_", "DATA_DIR", "LOG_"),
-)
-"""Beginnings of the operator's settings, kept away from the server under test."""
-
-
-@dataclass(frozen=True, slots=True)
-class BenchOptions:
-    """What to measure."""
-
-    calls: int = 400
-    mode: str = "passthrough"
-    """``passthrough`` (agent ulaw_8000) or ``convert`` (agent pcm_16000)."""
-    duration_s: float = 15.0
-    warmup_s: float = 3.0
-    ramp_s: float = 4.0
-    """Calls are placed spread over this time."""
-    rounds: int = 1
-    """Calls up and down this many times."""
-    targets: tuple[str, ...] = TARGETS
-    plain_calls: int = 100
-    """The plain design gets at most this many calls: at 400 it would be past the end of its core."""
-    barge_in_every_s: float = 4.0
-    """Per call; 0 = never."""
-    server_core: int | None = None
-    """None = the lowest one."""
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"mode is {self.mode!r}; known are {', '.join(MODES)}")
-        if unknown := set(self.targets) - set(TARGETS):
-            raise ValueError(f"unknown targets {sorted(unknown)}; known are {', '.join(TARGETS)}")
-        if not 1 <= self.calls <= 20_000:
-            raise ValueError(f"calls is {self.calls}; it must be 1 to 20000 (ephemeral ports of one address)")
-        if self.rounds < 1 or self.plain_calls < 1:
-            raise ValueError("rounds and plain_calls must be at least 1")
-        if self.duration_s <= 0 or self.warmup_s < 0 or self.ramp_s < 0:
-            raise ValueError("duration_s must be above 0, warmup_s and ramp_s not below 0")
+READY_REQUEST = b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +65,11 @@ class Target:
     """Command line, from its port, the far end's port and a directory for its files."""
     env: Callable[[int, int, Path], dict[str, str]]
     """Environment beyond the inherited one, from the same."""
-    ready_request: bytes = _READY
+    ready_request: bytes = READY_REQUEST
+    raw_speech: bool = False
+    """Whether the far end speaks in bytes, not in base64."""
+    has_limits: bool = True
+    """Whether it is held to the carrier's rate limits."""
 
 
 def run_bench(options: BenchOptions, progress: Callable[[str], None]) -> BenchReport:
@@ -123,7 +85,7 @@ def run_bench(options: BenchOptions, progress: Callable[[str], None]) -> BenchRe
         cores = plan_cores(os.sched_getaffinity(0), options.server_core)
     except ValueError as error:
         raise BenchError(str(error)) from None
-    report = BenchReport(options.mode, options.duration_s, options.warmup_s, _machine(cores))
+    report = BenchReport(options.mode, options.duration_s, options.warmup_s, _machine(cores), carrier=options.carrier)
     if cores.shared:
         report.notes.append("only one core: server and load share it, so latencies are not to be trusted")
     with (
@@ -225,6 +187,8 @@ def _plain_target(options: BenchOptions) -> Target:
 
 
 def _floor_target(options: BenchOptions, program: str) -> Target:
+    carrier = CARRIERS[options.carrier]
+
     def command(port: int, agent_port: int, directory: Path) -> list[str]:
         return haproxy_command(program, write_config(directory, port, agent_port, options.calls))
 
@@ -232,7 +196,9 @@ def _floor_target(options: BenchOptions, program: str) -> Target:
         name="floor",
         what="HAProxy in TCP mode, one thread, carrying the carrier's bytes unread",
         calls=options.calls,
-        new_wire=TwilioWire,
+        new_wire=carrier.new_far_end,
+        raw_speech=carrier.is_raw,
+        has_limits=False,  # it gathers nothing: the agent's ten messages a second go through as they are
         converting=False,
         command=command,
         env=lambda port, agent_port, directory: {},
@@ -240,8 +206,10 @@ def _floor_target(options: BenchOptions, program: str) -> Target:
     )
 
 
-def _environment(extra: dict[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+def server_environment(extra: dict[str, str]) -> dict[str, str]:
+    """The environment of a server under test: no settings of the operator's but ``extra``."""
+    own = {"BRIDGE_CONFIG", *(name.upper() for name in Settings.model_fields)}
+    kept = {name: value for name, value in os.environ.items() if name.upper() not in own}
     # The server runs in a directory of its own, where no .env of the operator lies; it must still find us.
     source = str(Path(bridge.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [source, kept.get("PYTHONPATH", "")]))
@@ -257,12 +225,16 @@ async def _measure(
     def say(text: str) -> None:
         progress(f"{target.name}: {text}")
 
-    load = Load(SignalKit(target.converting), target.new_wire, say)
+    carrier = CARRIERS[options.carrier]
+    kit = SignalKit(
+        target.converting, frame_ms=carrier.frame_ms, raw_frames=carrier.is_raw, raw_speech=target.raw_speech
+    )
+    load = Load(carrier, kit, target.new_wire, say, has_limits=target.has_limits)
     async with load.listen() as agent_port:
         port = free_port()
         server = ServerProcess(
             target.command(port, agent_port, directory),
-            _environment(target.env(port, agent_port, directory)),
+            server_environment(target.env(port, agent_port, directory)),
             cores.server,
             directory,
         )
@@ -302,7 +274,7 @@ async def _rounds(
             say(f"round {number + 1} of {options.rounds}")
         watch = _Watch(server)
         load.unexpected = 0
-        result = await load.run_round(f"ws://127.0.0.1:{port}/twilio/media", plan, watch.at_window)
+        result = await load.run_round(f"ws://127.0.0.1:{port}", plan, watch.at_window)
         await asyncio.sleep(SETTLE_S)
         cpu_before_s, began = server.cpu_s(), time.monotonic()
         await asyncio.sleep(IDLE_S)
@@ -373,4 +345,8 @@ def _figures(
         speech_per_call_s=result.speech_sent / per_call_s,
         load_cpu_percent=100 * result.load_cpu_s / result.seconds,
         load_lateness_ms=spread(result.lateness_ms),
+        opens_per_s=result.opens_per_s,
+        opened_ms=spread(logs.opened_ms),
+        first_audio_ms=spread(logs.first.values_ms),
+        pong_ms=spread(logs.pongs.values_ms),
     )

@@ -430,9 +430,8 @@ class Call:
         if self.conversation_id:
             self.outputs.setdefault("conversation_id", self.conversation_id)
         refused = step is Input.REFUSED and not accepted
-        self.leg.send(
-            events.Reject(reason, detail) if refused else events.Hangup(reason, detail, dict(self.outputs)), now
-        )
+        ending = events.Reject if refused else events.Hangup
+        self.leg.send(ending(reason, detail, dict(self.outputs)), now)
         self.current_stats()
         self._effects.append(Finished(reason, detail))
 

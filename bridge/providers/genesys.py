@@ -182,9 +182,7 @@ class GenesysLeg:
                 self.state = State.LIVE
                 self._sender.say("opened", wire.opened(self._offer), now)
                 self._sender.begin_audio(self._channels, now)
-            case events.Reject(reason, detail):
-                self._end_call(reason, detail, {}, now)
-            case events.Hangup(reason, detail, outputs):
+            case events.Reject(reason, detail, outputs) | events.Hangup(reason, detail, outputs):
                 self._end_call(reason, detail, outputs, now)
             case events.SendDtmf() | events.Transfer():
                 raise LocalError(f"the Audio Connector cannot carry {type(command).__name__}; its flow does that")
@@ -388,5 +386,6 @@ SPEC = CarrierSpec(
     lead_ms=LEAD_MS,
     chunk_ms=CHUNK_MS,
     max_message_bytes=wire.MAX_MESSAGE_BYTES,
+    refusal_status=401,  # "AudioHook: security"; Genesys does not try such a request again
     takes_results=True,
 )

@@ -10,7 +10,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
-from bridge import outcome
 from bridge.auth.tokens import CallClaims
 from bridge.calls.admission import CallKind, SlotRequest, Verdict
 from bridge.calls.keypad import KeypadMode

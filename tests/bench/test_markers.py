@@ -157,3 +157,17 @@ def test_rest_of_an_old_burst_after_the_flush_is_stale() -> None:
     sink.cleared(1)
     sink.receive(old[200:], 0)
     assert sink.tally().stale_bytes == 320
+
+
+def test_bursts_that_begin_inside_a_long_message_are_known() -> None:
+    source = MarkerSource(200, MarkerSource.cycle(200, 8000, encode_ulaw, raw=True))
+    log = _log()
+    sink = MarkerSink(source, 8000, decode_ulaw, log)
+    sent_ms = []
+    for number in range(20):
+        audio = source.message(number * 200 * MS)
+        sent_ms += [number * 200 for burst_number, _, at_ns in source.bursts if at_ns == number * 200 * MS]
+        sink.receive(audio, (number * 200 + 3) * MS)
+    assert sent_ms == [0, 400, 1000, 1400, 2000, 2400, 3000, 3400]
+    assert log.values_ms.tolist() == [3.0] * 8
+    assert sink.tally().is_clean()

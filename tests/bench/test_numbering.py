@@ -199,3 +199,22 @@ def test_inserted_silence_reaches_the_tally() -> None:
     sink.receive(frames[0] + b"\xff" * 160 + frames[1], 0)
     tally = sink.tally()
     assert (tally.inserted_silence_bytes, tally.foreign_bytes, tally.lost_ms) == (160, 0, 0)
+
+
+def test_a_wire_that_carries_bytes_gets_the_same_records() -> None:
+    plain, encoded = NumberedSource(3, 10, raw=True), NumberedSource(3, 10)
+    assert plain.message(7) == base64.b64decode(encoded.message(7))
+    assert NumberedSource(3, 1, raw=True).message(7) == build_record(3, 0, 0, 0, 7)
+
+
+def test_the_first_audio_of_each_turn_is_logged_apart() -> None:
+    source = NumberedSource(0, 5, raw=True)
+    log, first = _log(), _log()
+    sink = NumberedSink(source, log, first)
+    for sent_ms, took_ms in ((0, 3), (100, 4)):
+        sink.receive(source.message(sent_ms * 1_000_000), (sent_ms + took_ms) * 1_000_000)
+    source.new_turn()
+    sink.cleared(source.turn)
+    sink.receive(source.message(200_000_000), 205_000_000)
+    assert list(log.values_ms) == [3.0, 4.0, 5.0]
+    assert list(first.values_ms) == [3.0, 5.0]

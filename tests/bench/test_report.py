@@ -61,6 +61,21 @@ def test_table_has_a_column_per_target_and_the_ratio_between_them() -> None:
     assert "after each round" not in text
 
 
+def test_genesys_has_its_own_words_and_rows() -> None:
+    figures = replace(ROUND, opens_per_s=50.2, opened_ms=Spread(200, 0.5, 2.6, 2.7), pong_ms=Spread(9, 0.1, 0.2, 0.3))
+    report = BenchReport("passthrough", 8, 2, {}, [TargetReport("bridge", "", [figures])], carrier="genesys")
+    text = report.render_text()
+    assert text.startswith("genesys, passthrough: 8 s measured")
+    assert "0 of 1500" in _line(text, "interruptions without barge_in")
+    assert "0 bytes" in _line(text, "old audio after barge_in")
+    assert "0.50 / 2.60 / 2.7 ms" in _line(text, "open to opened")
+    assert _line(text, "  at opens a second").endswith("50.2")
+    assert _line(text, "first audio of a turn").endswith(" -")
+    assert "0.10 / 0.20 / 0.3 ms" in _line(text, "ping to pong")
+    assert "clear" not in text
+    assert "opened" not in _report(TargetReport("bridge", "", [figures])).render_text()
+
+
 def test_rounds_show_memory_and_cpu_after_each_and_hide_no_loss() -> None:
     lossy = replace(ROUND, up=PathTally(sent_ms=1000, lost_ms=40), gaps=2, longest_gap_ms=31.0)
     target = TargetReport("bridge", "bridge serve", [lossy, ROUND])
@@ -85,6 +100,11 @@ def test_doubtful_figures_are_warned_of() -> None:
         complaints=["to the carrier: event 'stop'"],
         leaked_connections=3,
     )
+    slow = replace(ROUND, opened_ms=Spread(200, 3.0, 25.0, 30.0), barge_in_ms=Spread(200, 1.0, 6.0, 7.0))
+    assert _report(TargetReport("bridge", "", [slow])).warnings() == [
+        "bridge: opened took 25.0 ms at p99; the aim is 20 ms",
+        "bridge: the reaction to an interruption took 6.0 ms at p99; the aim is 5 ms",
+    ]
     assert _report(TargetReport("plain", "FastAPI", [late])).warnings() == [
         "plain: the server used 97 % of its core: latencies are those of a queue; measure it with fewer calls",
         "plain: other work used 12 % of the server's core: measure on a quiet machine",

@@ -7,7 +7,8 @@ import pytest
 
 from bridge.bench import runner
 from bridge.bench.floor import find_haproxy
-from bridge.bench.runner import BenchOptions, run_bench
+from bridge.bench.options import BenchOptions, usual_options
+from bridge.bench.runner import run_bench
 
 
 def test_options_that_make_no_sense_are_refused() -> None:
@@ -15,6 +16,10 @@ def test_options_that_make_no_sense_are_refused() -> None:
         BenchOptions(mode="opus")
     with pytest.raises(ValueError, match=re.escape("unknown targets ['nginx']")):
         BenchOptions(targets=("nginx",))
+    with pytest.raises(ValueError, match="carrier is 'vonage'; known are twilio, genesys"):
+        BenchOptions(carrier="vonage")
+    with pytest.raises(ValueError, match=re.escape("unknown targets ['plain']; known are bridge, floor")):
+        BenchOptions(carrier="genesys", targets=("plain",))
     with pytest.raises(ValueError, match="calls is 0"):
         BenchOptions(calls=0)
     with pytest.raises(ValueError, match="rounds and plain_calls must be at least 1"):
@@ -23,13 +28,26 @@ def test_options_that_make_no_sense_are_refused() -> None:
         BenchOptions(duration_s=0)
 
 
+def test_what_is_left_open_suits_the_carrier() -> None:
+    twilio, genesys = usual_options("twilio"), usual_options("genesys")
+    assert (twilio.calls, twilio.ramp_s, twilio.targets) == (400, 4.0, ("bridge", "floor", "plain"))
+    assert (genesys.calls, genesys.ramp_s, genesys.targets) == (200, 4.0, ("bridge", "floor"))
+    given = usual_options("genesys", calls=10, ramp_s=1.0, targets=("floor",), mode="convert")
+    assert (given.calls, given.ramp_s, given.targets, given.mode) == (10, 1.0, ("floor",), "convert")
+    assert usual_options("genesys", calls=10).ramp_s == 0.2
+    with pytest.raises(ValueError, match="carrier is 'sip'"):
+        usual_options("sip")
+
+
 def test_servers_do_not_see_the_operators_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ELEVENLABS_API_KEY", "secret")
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere")
+    monkeypatch.setenv("RETENTION_RECORDS_DAYS", "0")
+    monkeypatch.setenv("BRIDGE_CONFIG", "mine.toml")
     monkeypatch.setenv("LANG", "C")
-    environment = runner._environment({"BRIDGE_PORT": "1"})
+    environment = runner.server_environment({"BRIDGE_PORT": "1"})
     assert "ELEVENLABS_API_KEY" not in environment
-    assert "REDIS_URL" not in environment
+    assert not {"REDIS_URL", "RETENTION_RECORDS_DAYS", "BRIDGE_CONFIG"} & set(environment)
     assert environment["BRIDGE_PORT"] == "1"
     assert environment["LANG"] == "C"
 
@@ -94,3 +112,33 @@ def test_floor_carries_five_calls_in_two_rounds() -> None:
     (target,) = run_bench(options, lambda line: None).targets
     assert len(target.rounds) == 2
     assert target.is_clean(), target
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("target", ["bridge", "floor"])
+def test_five_genesys_calls(target: str) -> None:
+    if target == "floor" and find_haproxy() is None:
+        pytest.skip("haproxy is not installed")
+    options = BenchOptions(
+        calls=5,
+        carrier="genesys",
+        duration_s=2.0,
+        warmup_s=0.3,
+        ramp_s=0.1,
+        targets=(target,),
+        barge_in_every_s=1.0,
+    )
+    report = run_bench(options, lambda line: None)
+    figures = report.targets[0].last
+    assert report.targets[0].is_clean(), (figures.up, figures.down, figures.complaints)
+    assert figures.opened_ms.count == 5
+    assert 5 <= figures.interruptions <= 15
+    assert (figures.barge_in_ms.count, figures.missed_clears) == (figures.interruptions, 0)
+    assert figures.first_audio_ms.count >= 5
+    assert figures.pong_ms.count == 5
+    # Five messages a second from each caller, for two seconds.
+    assert figures.latency_up_ms.count == pytest.approx(50, abs=10)
+    text = report.render_text()
+    assert text.startswith("genesys, passthrough: 2 s measured")
+    assert "barge-in to barge_in, p50/p99/max" in text
+    assert "open to opened, p50/p99/max" in text

@@ -220,7 +220,7 @@ async def running_cluster(
         cluster = Cluster(instances, redis, receiver, personalizer, port, client)
         for instance in instances.values():
             stack.push_async_callback(instance.end)
-        await asyncio.gather(*(instance.start() for instance in instances.values()))
+            await instance.start()  # one after the other: together they may take too long on a busy machine
         await stack.enter_async_context(_haproxy(folder, cluster))
         await _wait_for_port(agent_port)
         await cluster.balancer_knows(*(name for name in names))

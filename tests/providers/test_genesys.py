@@ -516,6 +516,18 @@ def test_a_call_that_is_refused(reason: EndReason, when_full: str | None, word: 
     assert parameters["outputVariables"].get("overflow") == overflow
 
 
+def test_a_caller_who_is_sent_on_before_the_call_began() -> None:
+    session = Session()
+    session.hear("open", genesys.OPEN)
+    session.leg.send(Reject(outcome.DIVERTED, outputs={"transfer_to": "+49731555"}), session.now)
+    parameters = disconnect(session.leg.drain())
+    assert parameters["outputVariables"] == {
+        "end_reason": "diverted",
+        "overflow": "true",
+        "transfer_to": "+49731555",
+    }
+
+
 def test_a_failure_names_what_failed_in_the_flow() -> None:
     session = Session().live()
     session.leg.send(Hangup(outcome.AGENT_CONFIG, "Missing required dynamic variables: first_name"), session.now)

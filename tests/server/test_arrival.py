@@ -218,6 +218,20 @@ async def test_no_slot_on_the_line() -> None:
     first.hang_up()
 
 
+async def test_a_carrier_that_takes_results_is_told_where_to_send_its_caller() -> None:
+    bridge = open_bridge(WORKSPACE_CONCURRENCY="1", OVERFLOW="divert", OVERFLOW_DIVERT_TO="+49731555")
+    await bridge.take_slot("somebody", "", ROUTE, "inbound")
+    table = Table(bridge, spec=dataclasses.replace(SPEC, takes_results=True)).offer()
+    await until(lambda: table.carrier.closed)
+    assert bridge.ended_counts == {"success/diverted": 1}
+    record = table.records.last
+    assert (record.admission, record.outputs) == ("capacity", {"transfer_to": "+49731555"})
+    other = Table(bridge).offer(SECOND)  # whose carrier's fallback sends the caller on
+    await until(lambda: other.carrier.closed)
+    assert bridge.ended_counts == {"success/diverted": 1, "server_error/capacity": 1}
+    assert other.records.last.outputs == {}
+
+
 async def test_a_burst_call_is_marked() -> None:
     bridge = open_bridge(WORKSPACE_CONCURRENCY="1", BURST="on")
     first, second = await Table(bridge).activate(), await Table(bridge).activate(SECOND)
