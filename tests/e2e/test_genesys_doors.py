@@ -265,13 +265,12 @@ async def test_no_slot_is_refused_at_the_door(start: Start) -> None:
 
 async def test_a_queue_with_hold_audio_and_then_the_agent(start: Start) -> None:
     at = await start(scenario_for("greet"), **KEYS, WORKSPACE_CONCURRENCY="1", OVERFLOW="queue")
-    async with (
-        Dialled(at, Silence(ms=1500), HangUp()),
-        Dialled(at, Silence(ms=4000), HangUp()) as second,
-    ):
-        await until(lambda: at.logged("queued"))
-        assert second.sounds
-        result = await second.result()
+    async with Dialled(at, Silence(ms=1500), HangUp()):
+        await until(lambda: at.logged("agent_ready"))
+        async with Dialled(at, Silence(ms=4000), HangUp()) as second:
+            await until(lambda: second.sounds, "whoever waits is on the line")
+            assert at.bridge.queued
+            result = await second.result()
     assert (result.breaches, result.architect_path) == ([], "none"), result.to_text()
     assert await ended(at, 2) == ["success/caller_hangup"] * 2
     assert len(at.agent.conversations) == 2
@@ -279,6 +278,7 @@ async def test_a_queue_with_hold_audio_and_then_the_agent(start: Start) -> None:
     assert [record.admission for record in waited] == ["queued"]
     assert waited[0].stream_id == result.session_id
     assert len(result.barge_ins) == 1, "the hold audio is thrown away when the agent comes"
+    assert result.barge_ins[0].at_ms > 500
 
 
 @pytest.mark.parametrize("when_full", ["retry", "overflow"])
@@ -364,7 +364,7 @@ async def test_fifty_sessions_at_once_with_pings_and_talk(start: Start) -> None:
         )
     )
     for result in results:
-        assert_proper(result, "none", gaps=2)
+        assert (result.breaches, result.architect_path) == ([], "none"), result.to_text()
         assert len(result.rtt_ms) == 3
         assert result.least_text_tokens > 10
         assert result.counts.audio_ms > 5_000
