@@ -17,7 +17,7 @@ local instance, lease_ms, waiter_ttl_ms, max_waiting, remember_ms, max_agents =
 local CALLS = base .. ':calls'          -- call -> end of lease
 local BATCH = base .. ':batch'          -- the batch calls among them
 local BURST = base .. ':burst'          -- the burst calls among them
-local OWNERS = base .. ':owners'        -- call -> {instance, agent, is_batch, is_burst, day}
+local OWNERS = base .. ':owners'        -- call -> {instance, agent, is_batch, is_burst, day, is_reserved}
 local AGENTS = base .. ':agents'        -- agent -> end of its latest lease
 local GONE = base .. ':gone'            -- call given back -> until when that is remembered
 local INSTANCES = base .. ':instances'  -- process -> end of lease
@@ -60,7 +60,7 @@ local function drop(call, agent)
   redis.call('HDEL', OWNERS, call)
 end
 
-local function put(call, agent, is_batch, is_burst, day)
+local function put(call, agent, is_batch, is_burst, day, is_reserved)
   local ends = now + lease_ms
   redis.call('ZADD', CALLS, ends, call)
   redis.call('ZADD', agent_key(agent), ends, call)
@@ -68,7 +68,7 @@ local function put(call, agent, is_batch, is_burst, day)
   redis.call('ZADD', AGENTS, ends, agent)
   if is_batch then redis.call('ZADD', BATCH, ends, call) end
   if is_burst then redis.call('ZADD', BURST, ends, call) end
-  redis.call('HSET', OWNERS, call, cmsgpack.pack({instance, agent, is_batch, is_burst, day}))
+  redis.call('HSET', OWNERS, call, cmsgpack.pack({instance, agent, is_batch, is_burst, day, is_reserved}))
 end
 
 -- New leases for calls {call, agent, is_batch, is_burst, ...} that are entered already: one command a set.
@@ -181,7 +181,7 @@ local function take(packed_ask)
   local held = owner(ask.call)
   if held then
     if held[2] ~= ask.agent_id then redis.call('ZREM', agent_key(held[2]), ask.call) end
-    put(ask.call, ask.agent_id, held[3], held[4], held[5])
+    put(ask.call, ask.agent_id, held[3], held[4], held[5], false)
     forget_waiter(ask.call)
     return {held[4] and 1 or 0, 0, 0, 0, 0, 0, 0, 0}
   end
@@ -202,7 +202,7 @@ local function take(packed_ask)
     local is_burst = calls >= ask.normal
     if rank then forget_waiter(ask.call) end
     redis.call('ZREM', GONE, ask.call)
-    put(ask.call, ask.agent_id, ask.is_batch, is_burst, ask.day)
+    put(ask.call, ask.agent_id, ask.is_batch, is_burst, ask.day, false)
     count_day(ask.day, 'agent:' .. ask.agent_id, 1)
     status = is_burst and 1 or 0
   elseif ask.wait and (reason == AGENT or reason == CAPACITY) and (rank or waiting < max_waiting) then
@@ -220,8 +220,13 @@ end
 local function give_back(release)
   local call, refund, anywhere = unpack(release)
   local held = owner(call)
-  if held and held[1] ~= instance and not anywhere then return end  -- another process has taken it over
+  if held and held[1] ~= instance then
+    -- Another process has taken it over, or, not having heard of the call yet, still keeps the slot for it.
+    local is_over = anywhere or held[6] and not refund
+    if not is_over then return end
+  end
   forget_waiter(call)
+  if not held and refund and not anywhere then return end  -- reserved before Redis lost it: others may have the call
   redis.call('ZADD', GONE, now + remember_ms, call)
   if not held then return end
   drop(call, held[2])
@@ -229,8 +234,9 @@ local function give_back(release)
   if refund and tonumber(redis.call('HGET', day_key(held[5]), field) or 0) > 0 then count_day(held[5], field, -1) end
 end
 
--- The calls that are not this process's any more; enters those that Redis does not know. Hundreds come at once, and
--- nearly all are as they were: those cost no command each.
+-- The calls that are not this process's any more; enters those that Redis does not know. When it has come back empty,
+-- the process that has the call may be later than the one that only reserved its slot: the slot is the former's then.
+-- Hundreds come at once, and nearly all are as they were: those cost no command each.
 local function renew(held_calls)
   local lost, as_was, ids = {}, {}, {}
   for i, held_call in ipairs(held_calls) do ids[i] = held_call[1] end
@@ -238,16 +244,18 @@ local function renew(held_calls)
   local ends = redis.call('ZMSCORE', CALLS, unpack(ids))
   local owners = redis.call('HMGET', OWNERS, unpack(ids))
   for i, held_call in ipairs(held_calls) do
-    local call, agent, is_batch, is_burst, day, is_counted = unpack(held_call)
+    local call, agent, is_batch, is_burst, day, is_counted, is_reserved = unpack(held_call)
     local held = ends[i] and tonumber(ends[i]) > now and owners[i]
-    if held and held == cmsgpack.pack({instance, agent, is_batch, is_burst, day}) then
+    local known = held and held ~= cmsgpack.pack({instance, agent, is_batch, is_burst, day, is_reserved})
+      and cmsgpack.unpack(held)
+    if held and not known then
       as_was[#as_was + 1] = held_call
-    elseif held and cmsgpack.unpack(held)[1] ~= instance or not held and holds(GONE, call) then
+    elseif known and known[1] ~= instance and (is_reserved or not known[6]) or not held and holds(GONE, call) then
       lost[#lost + 1] = call
     else
-      if held then drop(call, cmsgpack.unpack(held)[2]) end
+      if known then drop(call, known[2]) end
       if not held and not is_counted then count_day(day, 'agent:' .. agent, 1) end
-      put(call, agent, is_batch, is_burst, day)
+      put(call, agent, is_batch, is_burst, day, is_reserved)
     end
   end
   prolong(as_was)

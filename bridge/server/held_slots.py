@@ -79,6 +79,7 @@ class HeldSlots:
             return
         if slot.lapses is not None:
             slot.lapses.cancel()
+        slot.call = msgspec.structs.replace(slot.call, is_reserved=True)
         slot.lapses = asyncio.get_running_loop().call_later(hold_s, lapse, call_id)
 
     def confirm(self, call_id: str) -> None:
@@ -90,6 +91,7 @@ class HeldSlots:
         if slot.lapses is not None:
             slot.lapses.cancel()
             slot.lapses = None
+            slot.call = msgspec.structs.replace(slot.call, is_reserved=False)
 
     def call_ids(self) -> list[str]:
         """All calls."""

@@ -34,6 +34,8 @@ class HeldCall(msgspec.Struct, frozen=True, array_like=True):
     """Day on which it was let in."""
     is_counted: bool
     """Whether the shared store has it among the agent's calls of that day."""
+    is_reserved: bool = False
+    """The call is not there yet; if another process says that it has it, the slot is that one's."""
 
 
 class Release(msgspec.Struct, frozen=True, array_like=True):

@@ -1,4 +1,4 @@
-"""Random calls on a cluster whose instances are killed and started again: ``python -m tests.kit.chaos --seconds 60``.
+"""Random calls while instances and Redis are killed and started again: ``python -m tests.kit.chaos --seconds 60``.
 
 Callers come, talk and go; some hang up at once. The receiver of webhooks misbehaves. In the end the books must balance:
 no slot is held, and every call that was answered has one ended record, and its events once and in order.
@@ -26,7 +26,8 @@ CALLERS = 12
 LONGEST_CALL_S = 3.0
 KILL_EVERY_S = (1.5, 4.0)
 REST_S = (0.2, 1.0)
-"""A killed instance is started again after so long."""
+"""What was killed is started again after so long."""
+REDIS = "redis"
 SLOTS_BACK_S = 20.0
 CLOSED_S = 30.0
 
@@ -63,18 +64,24 @@ async def one_caller(everybody: Phones, chance: random.Random, ends_s: float, re
             await phone.hang_up()
 
 
-async def killer(cluster: Cluster, chance: random.Random, ends_s: float) -> int:
-    """Kill an instance, start it again, and so on; returns how many died."""
-    killed = 0
+async def killer(cluster: Cluster, chance: random.Random, ends_s: float) -> Counter[str]:
+    """Kill an instance or Redis, start it again, and so on; returns how often each died."""
+    killed: Counter[str] = Counter()
     while True:
         await asyncio.sleep(chance.uniform(*KILL_EVERY_S))
         if time.monotonic() >= ends_s:
             return killed
-        victim = cluster[chance.choice(sorted(cluster.instances))]
-        await victim.kill()
-        killed += 1
+        name = chance.choice([*sorted(cluster.instances), REDIS])
+        killed[name] += 1
+        if name == REDIS:
+            cluster.redis.kill()
+        else:
+            await cluster[name].kill()
         await asyncio.sleep(chance.uniform(*REST_S))
-        await victim.start()
+        if name == REDIS:
+            cluster.redis.start()  # empty
+        else:
+            await cluster[name].start()
 
 
 async def wreak_havoc(cluster: Cluster, everybody: Phones, seconds: float, seed: int) -> str:
@@ -97,7 +104,7 @@ async def wreak_havoc(cluster: Cluster, everybody: Phones, seconds: float, seed:
     ends = reasons(await cluster.records(), everybody.all)
     events, tries = len(cluster.receiver.taken), len(cluster.receiver.received)
     return (
-        f"{len(everybody.all)} calls, {len(answered)} answered, {killed} instances killed; all slots free after "
+        f"{len(everybody.all)} calls, {len(answered)} answered, killed {dict(killed)}; all slots free after "
         f"{slots_s:.1f} s, all closed and told of after {closed_s:.1f} s; {events} events in {tries} tries; "
         f"ends {dict(ends)}; not taken {dict(refused)}"
     )

@@ -86,8 +86,15 @@ async def take(store: RedisSlots, call_id: str, limit: int = 9, agent_id: str = 
     return said(await store.take(ask(Limits(999, limit), request(call_id, agent, agent_id), DAY)))
 
 
-def held(call_id: str, agent_id: str = "a", *, is_burst: bool = False, is_counted: bool = True) -> HeldCall:
-    return HeldCall(call_id, agent_id, is_batch=False, is_burst=is_burst, day=DAY, is_counted=is_counted)
+def held(
+    call_id: str,
+    agent_id: str = "a",
+    *,
+    is_burst: bool = False,
+    is_counted: bool = True,
+    is_reserved: bool = False,
+) -> HeldCall:
+    return HeldCall(call_id, agent_id, False, is_burst, DAY, is_counted, is_reserved)
 
 
 async def in_use(store: RedisSlots) -> int:
@@ -427,6 +434,42 @@ async def test_a_reserved_call_arrives_at_another_process(own_redis: RedisServer
         assert said(await webhook.take(request("other"))) == "capacity", "the hold's end did not end the call"
         socket.give_back("c")
         await until(lambda: socket.usage().calls == 0)
+
+
+@pytest.mark.parametrize("first", ["webhook", "socket"])
+async def test_redis_comes_back_empty_while_a_call_is_on_its_way_from_one_to_the_other(
+    slots: Slots, first: str
+) -> None:
+    """Whoever is the first to enter it, the slot is the process's that has the call."""
+    one, two = await slots("i1"), await slots("i2")
+    reserved, taken = held("c", is_reserved=True), held("c")
+    if first == "webhook":
+        assert (await one.renew([reserved], DAY, 0)).lost == frozenset()
+        assert (await two.renew([taken], DAY, 0)).lost == frozenset()
+    else:
+        assert (await two.renew([taken], DAY, 0)).lost == frozenset()
+    assert (await one.renew([reserved], DAY, 0)).lost == {"c"}
+    assert (await two.renew([taken], DAY, 0)).lost == frozenset()
+    await one.give_back([Release("c", refund=True)])
+    assert await in_use(two) == 1, "the end of the reservation does not end the call"
+    await two.give_back([Release("c")])
+    assert await in_use(two) == 0
+
+
+async def test_a_reservation_that_ends_before_the_call_is_entered_again_does_not_keep_it_out(slots: Slots) -> None:
+    one, two = await slots("i1"), await slots("i2")
+    await one.give_back([Release("c", refund=True)])
+    assert (await two.renew([held("c")], DAY, 0)).lost == frozenset()
+    assert await in_use(two) == 1
+
+
+async def test_a_call_that_is_over_ends_the_reservation_that_was_entered_again(slots: Slots) -> None:
+    one, two = await slots("i1"), await slots("i2")
+    await one.renew([held("c", is_reserved=True)], DAY, 0)
+    await two.give_back([Release("c", refund=True)])
+    assert await in_use(two) == 1, "another reservation that ended"
+    await two.give_back([Release("c")])
+    assert await in_use(two) == 0
 
 
 async def test_a_redis_full_of_something_else_is_down(own_redis: RedisServer) -> None:
