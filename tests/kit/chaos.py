@@ -91,7 +91,8 @@ async def wreak_havoc(cluster: Cluster, everybody: Phones, seconds: float, seed:
     ends_s = time.monotonic() + seconds
     refused: Counter[str] = Counter()
     callers = (one_caller(everybody, random.Random(chance.random()), ends_s, refused) for _ in range(CALLERS))
-    killed, *_ = await asyncio.gather(killer(cluster, chance, ends_s), *callers)
+    killing = asyncio.create_task(killer(cluster, chance, ends_s))
+    await asyncio.gather(killing, *callers)
     over_s = time.monotonic()
     await until(lambda: cluster.slots() == 0, "slots are left", SLOTS_BACK_S)
     slots_s = time.monotonic() - over_s
@@ -104,7 +105,7 @@ async def wreak_havoc(cluster: Cluster, everybody: Phones, seconds: float, seed:
     ends = reasons(await cluster.records(), everybody.all)
     events, tries = len(cluster.receiver.taken), len(cluster.receiver.received)
     return (
-        f"{len(everybody.all)} calls, {len(answered)} answered, killed {dict(killed)}; all slots free after "
+        f"{len(everybody.all)} calls, {len(answered)} answered, killed {dict(killing.result() or {})}; all slots free after "
         f"{slots_s:.1f} s, all closed and told of after {closed_s:.1f} s; {events} events in {tries} tries; "
         f"ends {dict(ends)}; not taken {dict(refused)}"
     )
