@@ -79,6 +79,7 @@ class Instance:
 
     async def kill(self) -> None:
         """It dies without a word."""
+        assert self.is_running, f"{self.name} has ended by itself: {self.place.raw[-2000:].decode(errors='replace')}"
         self.send(signal.SIGKILL)
         await self.end()
 
