@@ -79,7 +79,8 @@ class Instance:
 
     async def kill(self) -> None:
         """It dies without a word."""
-        assert self.is_running, f"{self.name} has ended by itself: {self.place.raw[-2000:].decode(errors='replace')}"
+        last_words = self.place.raw[-2000:].decode(errors="replace")
+        assert self.is_running, f"{self.name} has ended by itself ({self.place.process.returncode}): {last_words}"
         self.send(signal.SIGKILL)
         await self.end()
 

@@ -142,4 +142,6 @@ def test_no_private_ipv4_address_is_let_through(address: ipaddress.IPv4Address) 
 @given(st.ip_addresses(v=6))
 def test_no_private_ipv6_address_is_let_through(address: ipaddress.IPv6Address) -> None:
     private = address.is_private or address.is_loopback or address.is_link_local or address.is_multicast
-    assert address.ipv4_mapped is not None or not (private and address_allowed(address))
+    # Newer Pythons call all 6to4 addresses private; ours count by what they wrap, which has tests of its own.
+    wraps = address.ipv4_mapped is not None or address.sixtofour is not None
+    assert wraps or not (private and address_allowed(address))
