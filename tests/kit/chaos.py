@@ -104,8 +104,9 @@ async def wreak_havoc(cluster: Cluster, everybody: Phones, seconds: float, seed:
     answered = [phone for phone in everybody.all if phone.first_heard_s]
     ends = reasons(await cluster.records(), everybody.all)
     events, tries = len(cluster.receiver.taken), len(cluster.receiver.received)
+    died = dict(killing.result() or {})
     return (
-        f"{len(everybody.all)} calls, {len(answered)} answered, killed {dict(killing.result() or {})}; all slots free after "
+        f"{len(everybody.all)} calls, {len(answered)} answered, killed {died}; all slots free after "
         f"{slots_s:.1f} s, all closed and told of after {closed_s:.1f} s; {events} events in {tries} tries; "
         f"ends {dict(ends)}; not taken {dict(refused)}"
     )
