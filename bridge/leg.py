@@ -11,6 +11,7 @@ its events, and writes what it drains, always in one synchronous step:
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -131,6 +132,31 @@ class AuthContext:
     """Wall-clock time, for signatures that carry one."""
 
 
+class TransferKind(enum.Enum):
+    """Ways in which a caller is handed on."""
+
+    FLOW = "flow"
+    """The call ends, and the carrier's own flow connects the caller by the outputs that it is given."""
+    BLIND = "blind"
+    """The caller is sent on at once; where nobody answers, the agent gets them back."""
+    WARM = "conference"
+    """The human is called and told first while the caller stays with the agent; the vendor's name for it."""
+    REFER = "sip_refer"
+    """The caller's own switch is told to connect them elsewhere; on SIP legs."""
+
+
+class ToneWay(enum.Enum):
+    """How keypad tones get onto the caller's line."""
+
+    NONE = "none"
+    LEG = "leg"
+    """The leg itself takes ``SendDtmf``."""
+    CONTROL = "control"
+    """A control request; the media stream stays up."""
+    EXCURSION = "excursion"
+    """A control request that ends the media stream; a new one of the same call comes when the tones were played."""
+
+
 @dataclass(frozen=True, slots=True)
 class CarrierSpec:
     """A carrier's card: what the driver, routes, metrics, docs and conformance tests need to know of it."""
@@ -157,3 +183,6 @@ class CarrierSpec:
     """HTTP status of an upgrade that ``authenticate_upgrade`` does not let in, as the carrier expects it."""
     takes_results: bool = False
     """Whether the carrier takes the conversation's results (``Hangup.outputs``), so that they are worth a wait."""
+    transfers: frozenset[TransferKind] = frozenset()
+    """Transfers that the carrier can make, given credentials for its control interface where it takes them."""
+    tones: ToneWay = ToneWay.NONE
