@@ -24,6 +24,10 @@ longer opens the door, whether the settings header is missing or asks for the we
 webhooks, and Twilio documents the settings header for webhooks only, so an upgrade without it is still checked
 against the auth tokens. That opens nothing: its call needs a one-time token, which only a webhook that passed
 the strict rule can obtain.
+
+Sub-accounts: each has an auth token of its own and signs with that. The webhook's ``AccountSid`` says whose token must
+have signed it, so that the token of one account opens nothing of another. An upgrade names no account, so any of the
+tokens may have signed it; its one-time token ties it to a webhook.
 """
 
 from __future__ import annotations
@@ -34,10 +38,12 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
 
 SIGNATURE_HEADER = "x-twilio-signature"
 SETTINGS_HEADER = "x-twilio-webhooks-signature-settings"
 BODY_HASH_PARAMETER = "bodySHA256"
+ACCOUNT_PARAMETER = "AccountSid"
 
 _SHA1, _SHA256 = "HMAC_SHA1", "HMAC_SHA256"
 _DEFAULT_PORT = {"https": "443", "wss": "443", "http": "80", "ws": "80"}
@@ -46,6 +52,7 @@ _DEFAULT_PORT = {"https": "443", "wss": "443", "http": "80", "ws": "80"}
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(.*)", re.DOTALL)
 # Host and port; an IPv6 literal has colons of its own inside its brackets.
 _HOST_PORT = re.compile(r"((?:.*@)?(?:\[[^\]]*\]|[^:@]*)):([0-9]+)", re.DOTALL)
+_ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
 _BODY_HASH = re.compile(rf"[?&]{BODY_HASH_PARAMETER}=([^&]*)")
 _SHOWN_CHARS = 120
 """How much of a peer's own text a reason quotes: enough to recognise, too little to flood the log."""
@@ -59,6 +66,8 @@ class TwilioKeys:
     """Primary auth tokens: more than one while a token is rotated. Empty texts count as absent."""
     shared_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Secrets of SharedKeys by their id."""
+    subaccount_tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    """Auth tokens of sub-accounts by their ``AC...`` id; all other accounts are looked for in ``auth_tokens``."""
 
 
 def parse_shared_keys(entries: Iterable[str]) -> dict[str, str]:
@@ -72,6 +81,20 @@ def parse_shared_keys(entries: Iterable[str]) -> dict[str, str]:
             raise ValueError(f"entry {number} repeats the id of an earlier one")
         keys[key_id] = secret
     return keys
+
+
+def parse_subaccount_tokens(entries: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Read ``AC...=token`` texts; an account that comes twice has two tokens, for as long as one is rotated.
+
+    Raises ``ValueError``, without quoting the text, where one is not of that form.
+    """
+    tokens: dict[str, tuple[str, ...]] = {}
+    for number, entry in enumerate(entries, start=1):
+        account, separator, token = (part.strip() for part in entry.partition("="))
+        if not (separator and token and _ACCOUNT_SID.fullmatch(account)):
+            raise ValueError(f"entry {number} is not of the form AC...=token; give the subaccount's SID and auth token")
+        tokens[account] = (*tokens.get(account, ()), token)
+    return tokens
 
 
 # --- verify ----------------------------------------------------------------------------------------------
@@ -93,7 +116,13 @@ def verify_webhook(
     uncovered = "" if form else _uncovered_body(url, body)
     if uncovered:
         return uncovered
-    problem, algorithm, secrets = _signing_keys(keys, headers, strict=True)
+    accounts = _accounts(url, form)
+    if len(accounts) > 1:
+        return f"more than one {ACCOUNT_PARAMETER}"
+    tokens = keys.auth_tokens
+    for account in accounts:
+        tokens = keys.subaccount_tokens.get(account, tokens)
+    problem, algorithm, secrets = _signing_keys(keys, tokens, headers, strict=True)
     if problem:
         return problem
     return _check(headers, [_signed_text(u, form) for u in _port_variants(url)], algorithm, secrets, url)
@@ -104,15 +133,26 @@ def verify_upgrade(keys: TwilioKeys, wss_url: str, headers: Mapping[str, str]) -
 
     ``wss_url`` is the public ``wss://`` (or ``ws://``) URL as in the TwiML; ``headers`` have lower-case names.
     """
-    problem, algorithm, secrets = _signing_keys(keys, headers, strict=False)
+    tokens = [*keys.auth_tokens, *(token for ring in keys.subaccount_tokens.values() for token in ring)]
+    problem, algorithm, secrets = _signing_keys(keys, tokens, headers, strict=False)
     if problem:
         return problem
     texts = [u for ported in _port_variants(wss_url) for u in _slash_variants(ported)]
     return _check(headers, texts, algorithm, secrets, wss_url)
 
 
-def _signing_keys(keys: TwilioKeys, headers: Mapping[str, str], *, strict: bool) -> tuple[str, str, tuple[str, ...]]:
-    """Choose (problem, algorithm, secrets that may have signed) by the settings header."""
+def _accounts(url: str, form: Sequence[tuple[str, str]]) -> set[str]:
+    """The accounts that a webhook names, in its form and, as with GET, in its query."""
+    match = _URL.fullmatch(url)
+    query = match[4].partition("#")[0].removeprefix("?") if match else ""
+    named = [*form, *parse_qsl(query, keep_blank_values=True)]
+    return {value for name, value in named if name == ACCOUNT_PARAMETER}
+
+
+def _signing_keys(
+    keys: TwilioKeys, candidates: Iterable[str], headers: Mapping[str, str], *, strict: bool
+) -> tuple[str, str, tuple[str, ...]]:
+    """Choose (problem, algorithm, secrets that may have signed) by the settings header and the auth tokens."""
     settings = headers.get(SETTINGS_HEADER, "").strip()
     named = _parse_settings(settings)
     if named is None:
@@ -127,7 +167,7 @@ def _signing_keys(keys: TwilioKeys, headers: Mapping[str, str], *, strict: bool)
         return f"unknown signature algorithm {_shown(algorithm)}", "", ()
     if keys.shared_keys and (strict or settings):
         return "not signed with a SharedKey although TWILIO_SHARED_KEYS is set", "", ()
-    tokens = tuple(token for token in keys.auth_tokens if token)
+    tokens = tuple(token for token in candidates if token)
     return ("" if tokens else "TWILIO_AUTH_TOKEN is not set, so nothing can be verified"), _SHA1, tokens
 
 

@@ -23,8 +23,18 @@ from bridge import events, outcome
 from bridge.auth import twilio as signature
 from bridge.errors import LocalError, RemoteError
 from bridge.events import Audio, CallInfo, Command, Ended, Event, Offered
-from bridge.leg import AuthContext, CarrierSpec, CloseSocket, LegOptions, Outgoing, UpgradeRequest
+from bridge.leg import (
+    AuthContext,
+    CarrierSpec,
+    CloseSocket,
+    LegOptions,
+    Outgoing,
+    ToneWay,
+    TransferKind,
+    UpgradeRequest,
+)
 from bridge.media.format import Encoding, MediaFormat
+from bridge.media.frames import Reframer
 from bridge.outcome import EndReason
 from bridge.providers import twilio_messages as wire
 from bridge.providers.twilio_messages import DECODE_ERRORS, Media, decode_fast
@@ -82,6 +92,7 @@ class TwilioLeg:
     """One Media Streams socket. See ``bridge.leg.Leg`` for the contract."""
 
     __slots__ = (
+        "_aligner",
         "_encoder",
         "_last_message_s",
         "_media",
@@ -93,6 +104,7 @@ class TwilioLeg:
         "_out",
         "_samples_per_ms",
         "_stream_sid",
+        "last_payload",
         "relayed",
         "state",
         "unknown_events",
@@ -106,11 +118,13 @@ class TwilioLeg:
         self._encoder = wire.Encoder("")  # replaced at ``start``
         self._stream_sid: str | None = None  # None before ``start`` and after the end, so that no audio fits it
         self._media: MediaFormat | None = None
+        self._aligner: Reframer | None = None  # for formats of more than one byte a sample
         self._samples_per_ms = 0  # of ``_media``
         self._last_message_s = now
         self._relay_head = self._relay_tail = ""
         self._relay_sizes = range(0)
         self.relayed = 0
+        self.last_payload = b""
         self.unknown_events = 0
         """Messages of events that this version does not know; ignored."""
 
@@ -132,10 +146,17 @@ class TwilioLeg:
         body = decoded.media
         if body.track != "inbound" or not body.payload:
             return _NOTHING
-        return [Audio(body.payload, _number(body.timestamp) * self._samples_per_ms)]
+        payload = body.payload
+        if self._aligner is not None:  # half a sample at a message's end waits for its other half
+            payload = self._aligner.push(payload)
+            if self._aligner.pending_bytes:
+                self._relay_sizes = range(0)  # the call sets it again after audio that came this way
+        return [Audio(payload, _number(body.timestamp) * self._samples_per_ms)] if payload else _NOTHING
 
     def set_relay(self, head: str, tail: str, sizes: range) -> None:
         """See ``Leg.set_relay``."""
+        if self._aligner is not None:  # whole samples only, and none while half of one waits
+            sizes = range(0) if self._aligner.pending_bytes else range(sizes.start + sizes.start % 2, sizes.stop, 2)
         self._relay_head, self._relay_tail, self._relay_sizes = head, tail, sizes
 
     def relay(self, message: str | bytes, now: float) -> str | None:
@@ -152,6 +173,7 @@ class TwilioLeg:
             if len(payload) in self._relay_sizes and body.track == "inbound":
                 self._last_message_s = now
                 self.relayed += 1
+                self.last_payload = payload
                 return self._relay_head + b64encode_as_string(payload) + self._relay_tail
         return None
 
@@ -166,6 +188,8 @@ class TwilioLeg:
         if type(decoded) is Media and decoded.streamSid == self._stream_sid:
             body = decoded.media
             if body.track == "inbound":
+                if self._aligner is not None and (self._aligner.pending_bytes or len(body.payload) % 2):
+                    return None
                 self._last_message_s = now
                 return body.payload or None
         return None
@@ -294,6 +318,7 @@ class TwilioLeg:
             return self._fail(outcome.UNSUPPORTED_MEDIA, f"start.mediaFormat: {str(error)[:200]}")
         self.state = State.OFFERED
         self._media = media
+        self._aligner = Reframer(media.bytes_per_sample) if media.bytes_per_sample > 1 else None
         self._samples_per_ms = media.rate_hz // 1000
         self._stream_sid = start.streamSid
         self._encoder = wire.Encoder(start.streamSid)
@@ -354,12 +379,18 @@ def _read_format(announced: wire.TwilioMediaFormat) -> MediaFormat:
 
 def authenticate_upgrade(request: UpgradeRequest, context: AuthContext) -> str:
     """Check ``X-Twilio-Signature`` of the upgrade over the ``wss`` URL that our TwiML named."""
-    url = "ws" + context.public_url.removeprefix("http") + request.raw_path
     keys = signature.TwilioKeys(
         auth_tokens=context.secrets.get("twilio_auth_token", ()),
         shared_keys=signature.parse_shared_keys(context.secrets.get("twilio_shared_keys", ())),
+        subaccount_tokens=signature.parse_subaccount_tokens(context.secrets.get("twilio_subaccount_tokens", ())),
     )
-    return signature.verify_upgrade(keys, url, request.headers)
+    problem = ""
+    for base in dict.fromkeys((context.public_url, context.instance_url or context.public_url)):
+        url = "ws" + base.removeprefix("http") + request.raw_path
+        problem = signature.verify_upgrade(keys, url, request.headers)
+        if not problem:
+            break
+    return problem
 
 
 SPEC = CarrierSpec(
@@ -371,4 +402,6 @@ SPEC = CarrierSpec(
     lead_ms=LEAD_MS,
     chunk_ms=CHUNK_MS,
     max_message_bytes=MAX_MESSAGE_BYTES,
+    transfers=frozenset({TransferKind.WARM, TransferKind.BLIND, TransferKind.REFER}),
+    tones=ToneWay.EXCURSION,  # in-band tones within the stream do not get through; see bridge.server.twilio_control
 )

@@ -113,9 +113,9 @@ class CarrierControl(Protocol):
     async def play_tones(self, line: Line, digits: str, comeback: Comeback | None) -> None:
         """Press keys on the caller's line; ``comeback`` for ``ToneWay.EXCURSION``."""
 
-    async def transfer(self, line: Line, order: TransferOrder, whisper: Whisper, comeback: Comeback) -> None:
+    async def transfer(self, line: Line, order: TransferOrder, whisper: Whisper) -> None:
         """Send the caller on (``BLIND``, ``REFER``). How it came out is reported to the webhooks that carry the
-        transfer's id; where nobody answers, the carrier connects the media stream again with ``comeback``."""
+        transfer's id; where nobody answers, their answer has the carrier connect the media stream again."""
 
     async def ring_human(self, line: Line, order: TransferOrder, whisper: Whisper) -> str:
         """Call the human of a ``WARM`` transfer; returns the carrier's id of their leg."""

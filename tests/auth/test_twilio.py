@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from twilio.request_validator import RequestValidator
 from bridge.auth.twilio import (
     TwilioKeys,
     parse_shared_keys,
+    parse_subaccount_tokens,
     sign_upgrade,
     sign_webhook,
     verify_upgrade,
@@ -325,15 +327,205 @@ def test_an_upgrade_signed_for_something_else_is_refused(as_signed: str) -> None
     assert reason == f"signature does not match for URL {WSS}; {NO_MATCH}"
 
 
-def test_the_vendors_verifier_is_wrong_about_wss_ports_and_ipv6() -> None:
-    """Why the signature is checked by our own code: the day this fails, the vendor's will do."""
+# --- the matrix: our verifier and the vendor's -----------------------------------------------------------------
+
+HOSTS = ["h.example", "h.example:443", "h.example:80", "h.example:8443", "127.0.0.1:8080"]
+PATHS = ["/twilio/voice", "/bridge/eu/twilio/voice", "/a%2Fb/voice", "/caf%C3%A9/voice/", "/~a;b=c/voice", "/v//w", "/"]
+QUERIES = ["", "?call=c1", "?id=a%2Bb&x=", "?a=1&a=2", "?q=%C3%A9+x", "?a=b%26c"]
+FORMS: list[list[tuple[str, str]]] = [
+    [],
+    FORM,
+    [("Blank", ""), ("A", "")],
+    [("A", "2"), ("A", "1"), ("A", "2"), ("B", "x")],
+    [("Name", " padded "), ("City", "K\u00f6ln\n"), ("Emoji", "\U0001f600")],
+    [("b", "1"), ("B", "2"), ("a", "3"), ("A", "4")],
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("algorithm", ["HMAC_SHA1", "HMAC_SHA256"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_webhooks_are_judged_as_the_vendors_verifier_judges_them(
+    scheme: str, algorithm: str, form: list[tuple[str, str]]
+) -> None:
+    """Each URL as Twilio may have signed it, against each that we may have been told: the same verdicts."""
+    secret, settings = TOKEN, None
+    if algorithm == "HMAC_SHA256":
+        secret, settings = "shared-secret", "key=webhooks_sharedkey_1,algorithm=HMAC_SHA256"
+    validator = RequestValidator(secret)
+    keys = SHARED if settings else KEYS
+    for rest in [path + query for path in PATHS for query in QUERIES]:
+        for signed_host in HOSTS:
+            signature = validator.compute_signature(f"{scheme}://{signed_host}{rest}", Multi(form), algorithm)
+            for host in HOSTS:
+                url = f"{scheme}://{host}{rest}"
+                theirs = validator.validate(url, Multi(form), signature, algorithm)
+                ours = verify_webhook(keys, url, form, b"", signed(signature, settings)) == ""
+                assert ours == theirs, (url, signed_host)
+
+
+@pytest.mark.parametrize("body", [b"CallSid=CA1&CallerCity=&A=2&A=1", b"A=%20x%20&B=%C3%B6&C=a+b", b"A=%26%3D%23"])
+def test_forms_as_they_are_read_from_the_wire(body: bytes) -> None:
+    form = parse_qsl(body.decode(), keep_blank_values=True)
+    assert verify_webhook(KEYS, URL, form, body, signed(vendor_signature(URL, form))) == ""
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"a": "\xc3\xb6"}', b"[1,2]\n"])
+@pytest.mark.parametrize("place", ["?bodySHA256={}", "?a=1&bodySHA256={}", "?bodySHA256={}&a=1"])
+def test_json_bodies_are_judged_as_the_vendors_verifier_judges_them(place: str, body: bytes) -> None:
     validator = RequestValidator(TOKEN)
-    explicit = "wss://bridge.example.com:443/twilio/media"
-    assert not validator.validate(WSS, {}, vendor_signature(explicit))
-    ipv6 = "wss://[2001:db8::1]:443/twilio/media"
-    assert not validator.validate(ipv6, {}, vendor_signature("wss://[2001:db8::1]/twilio/media"))
+    for covered in (body, b"another"):
+        url = URL + place.format(hashlib.sha256(covered).hexdigest())
+        for signature in (vendor_signature(url), vendor_signature(URL)):
+            theirs = validator.validate(url, body.decode(), signature)
+            assert (verify_webhook(KEYS, url, [], body, signed(signature)) == "") == theirs
+
+
+@pytest.mark.parametrize(
+    ("public", "as_signed"),
+    [
+        # It takes 80 for the port of wss.
+        (WSS, "wss://bridge.example.com:443/twilio/media"),
+        # It does not know that Twilio may sign an upgrade with a slash more or less.
+        (WSS, WSS + "/"),
+        (WSS + "/", WSS),
+        ("wss://bridge.example.com/p/twilio/media", "wss://bridge.example.com:443/p/twilio/media/"),
+        # It cuts the host at its first colon.
+        ("wss://[2001:db8::1]:443/twilio/media", "wss://[2001:db8::1]/twilio/media"),
+        ("https://[2001:db8::1]:8443/v", "https://[2001:db8::1]/v"),
+        ("https://me:pw@h.example:443/v", "https://me:pw@h.example/v"),
+        # It writes the URL anew, which loses an empty query and the scheme's capitals.
+        ("https://h.example/v?", "https://h.example/v?"),
+        ("HTTPS://h.example/v", "HTTPS://h.example/v"),
+    ],
+)
+def test_what_the_vendors_verifier_gets_wrong_is_let_in(public: str, as_signed: str) -> None:
+    signature = vendor_signature(as_signed)
+    assert not RequestValidator(TOKEN).validate(public, {}, signature)
+    if public.startswith("wss"):
+        assert verify_upgrade(KEYS, public, signed(signature)) == ""
+    else:
+        assert verify_webhook(KEYS, public, [], b"", signed(signature)) == ""
+
+
+@pytest.mark.parametrize(
+    ("public", "as_signed"),
+    [
+        ("wss://bridge.example.com/twilio/media", "wss://bridge.example.com:80/twilio/media"),
+        ("https://me:pw@h.example:443/v", "https://me/v"),
+        ("https://[2001:db8::1]:443/v", "https://[2001/v"),
+    ],
+)
+def test_what_the_vendors_verifier_lets_in_wrongly_is_refused(public: str, as_signed: str) -> None:
+    signature = vendor_signature(as_signed)
+    assert RequestValidator(TOKEN).validate(public, {}, signature)
+    assert NO_MATCH in verify_webhook(KEYS, public, [], b"", signed(signature))
+    assert NO_MATCH in verify_upgrade(KEYS, public, signed(signature))
+
+
+def test_where_the_vendors_verifier_raises_ours_refuses() -> None:
+    validator = RequestValidator(TOKEN)
     with pytest.raises(TypeError):
         validator.validate(URL, {}, None)
+    with pytest.raises(TypeError):
+        validator.validate(URL, '{"forged":1}', vendor_signature(URL))
+    odd_port = "https://h.example:99999/v"
+    with pytest.raises(ValueError, match="Port out of range"):
+        validator.validate(odd_port, {}, vendor_signature(odd_port))
+    assert verify_webhook(KEYS, URL, [], b'{"forged":1}', signed(vendor_signature(URL))) != ""
+    assert verify_webhook(KEYS, odd_port, [], b"", signed("AAAA")) != ""
+
+
+def test_the_vendors_verifier_lets_a_shared_key_be_downgraded_and_ours_does_not() -> None:
+    """It is told the algorithm of the very header that a forger writes."""
+    signature = vendor_signature(URL, FORM)
+    assert RequestValidator(TOKEN).validate(URL, Multi(FORM), signature)
+    assert verify_webhook(SHARED, URL, FORM, b"", signed(signature)) != ""
+
+
+# --- sub-accounts ------------------------------------------------------------------------------------------------
+
+MAIN, SUB, OTHER = ("AC" + digit * 32 for digit in "123")
+FAMILY = TwilioKeys((TOKEN, "older"), subaccount_tokens={SUB: ("sub-token", "sub-older"), OTHER: ("other-token",)})
+
+
+def of(account: str) -> list[tuple[str, str]]:
+    return [("AccountSid", account), ("CallSid", "CA1")]
+
+
+@pytest.mark.parametrize(
+    ("account", "opening"),
+    [
+        (MAIN, {TOKEN, "older"}),
+        ("AC" + "9" * 32, {TOKEN, "older"}),
+        ("", {TOKEN, "older"}),
+        (SUB, {"sub-token", "sub-older"}),
+        (OTHER, {"other-token"}),
+    ],
+)
+def test_the_account_says_whose_token_must_have_signed(account: str, opening: set[str]) -> None:
+    query = f"{URL}?AccountSid={account}"
+    for token in (TOKEN, "older", "sub-token", "sub-older", "other-token"):
+        form = of(account)
+        given = verify_webhook(FAMILY, URL, form, b"", signed(vendor_signature(URL, form, token)))
+        assert (given == "") == (token in opening)
+        given = verify_webhook(FAMILY, query, [], b"", signed(vendor_signature(query, None, token)))
+        assert (given == "") == (token in opening)
+
+
+def test_without_an_account_the_main_accounts_token_must_have_signed() -> None:
+    assert verify_webhook(FAMILY, URL, [], b"", signed(vendor_signature(URL))) == ""
+    assert NO_MATCH in verify_webhook(FAMILY, URL, [], b"", signed(vendor_signature(URL, None, "sub-token")))
+
+
+@pytest.mark.parametrize(
+    ("url", "form"),
+    [
+        (URL, [*of(SUB), ("AccountSid", MAIN)]),
+        (f"{URL}?AccountSid={MAIN}", of(SUB)),
+        (f"{URL}?a=1&AccountSid={MAIN}&AccountSid={SUB}#AccountSid=x", []),
+    ],
+)
+def test_a_webhook_that_names_two_accounts_is_refused_whoever_signed_it(url: str, form: list[tuple[str, str]]) -> None:
+    for token in (TOKEN, "sub-token"):
+        given = verify_webhook(FAMILY, url, form, b"", signed(vendor_signature(url, form, token)))
+        assert given == "more than one AccountSid"
+
+
+def test_the_same_account_twice_is_one() -> None:
+    url, form = f"{URL}?AccountSid={SUB}", of(SUB) * 2
+    assert verify_webhook(FAMILY, url, form, b"", signed(vendor_signature(url, form, "sub-token"))) == ""
+
+
+def test_an_upgrade_names_no_account_so_any_token_may_have_signed_it() -> None:
+    for token in (TOKEN, "older", "sub-token", "sub-older", "other-token"):
+        assert verify_upgrade(FAMILY, WSS, signed(vendor_signature(WSS, None, token))) == ""
+    assert NO_MATCH in verify_upgrade(FAMILY, WSS, signed(vendor_signature(WSS, None, "nobody's")))
+
+
+def test_shared_keys_go_before_the_tokens_of_sub_accounts_too() -> None:
+    keys = TwilioKeys((TOKEN,), {"k": "s"}, {SUB: ("sub-token",)})
+    signature = vendor_signature(URL, of(SUB), "sub-token")
+    reason = "not signed with a SharedKey although TWILIO_SHARED_KEYS is set"
+    assert verify_webhook(keys, URL, of(SUB), b"", signed(signature)) == reason
+
+
+def test_a_sub_account_without_a_token_opens_nothing() -> None:
+    keys = TwilioKeys((TOKEN,), subaccount_tokens={SUB: ("",)})
+    signature = vendor_signature(URL, of(SUB), "")
+    assert verify_webhook(keys, URL, of(SUB), b"", signed(signature)) != ""
+
+
+def test_tokens_of_sub_accounts_are_read_from_pairs() -> None:
+    assert parse_subaccount_tokens([f"{SUB}=a", f" {OTHER} = x=y ", f"{SUB}=b"]) == {SUB: ("a", "b"), OTHER: ("x=y",)}
+    assert parse_subaccount_tokens([]) == {}
+
+
+@pytest.mark.parametrize("entry", ["hunter2", f"{SUB}=", "=hunter2", "AC12=hunter2", f"{SUB}0=hunter2"])
+def test_bad_pairs_of_sub_accounts_are_named_by_place_and_not_quoted(entry: str) -> None:
+    problem = "entry 2 is not of the form AC...=token; give the subaccount's SID and auth token"
+    with pytest.raises(ValueError, match=f"^{problem}$"):
+        parse_subaccount_tokens([f"{OTHER}=x", entry])
 
 
 # --- what reaches the log --------------------------------------------------------------------------------------
@@ -354,6 +546,7 @@ def test_reasons_quote_a_peer_only_so_far() -> None:
 def test_keys_do_not_show_in_a_traceback() -> None:
     assert TOKEN not in repr(SHARED)
     assert "shared-secret" not in repr(SHARED)
+    assert "sub-token" not in repr(FAMILY)
 
 
 any_text = st.text(st.characters(), max_size=60)  # lone surrogates included
@@ -363,7 +556,7 @@ any_text = st.text(st.characters(), max_size=60)  # lone surrogates included
 def test_no_input_raises_or_opens(
     url: str, form: list[tuple[str, str]], body: bytes, signature: str, settings: str
 ) -> None:
-    for keys in (KEYS, SHARED, TwilioKeys(())):
+    for keys in (KEYS, SHARED, FAMILY, TwilioKeys(())):
         for headers in (signed(signature), signed(signature, settings)):
             assert verify_webhook(keys, url, form, body, headers) != ""
             assert verify_upgrade(keys, url, headers) != ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from typing import Any
@@ -30,7 +31,7 @@ from bridge.events import (
     Transfer,
 )
 from bridge.leg import AuthContext, CloseSocket, LegOptions, UpgradeRequest
-from bridge.media.format import ALAW_8K, PCM_8K, PCM_16K, ULAW_8K, MediaFormat
+from bridge.media.format import ALAW_8K, PCM_8K, PCM_16K, ULAW_8K, Encoding, MediaFormat
 from bridge.outcome import EndReason
 from bridge.providers.twilio import SPEC, State, TwilioLeg, authenticate_upgrade
 from tests.kit import twilio
@@ -240,6 +241,81 @@ def test_positions_count_samples_of_the_stream() -> None:
     assert offered(twilio.L16_16K).receive(twilio.media(b"\x00\x01", 40), NOW) == [Audio(b"\x00\x01", 640)]
 
 
+# --- HD: L16 at any rate ---
+
+HD: list[tuple[dict[str, object], MediaFormat]] = [
+    ({"encoding": "audio/x-l16", "sampleRate": 8000, "channels": 1}, PCM_8K),
+    ({"encoding": "audio/x-l16", "sampleRate": 16000, "channels": 1}, PCM_16K),
+    ({"encoding": "audio/l16", "sampleRate": "24000", "channels": "1"}, MediaFormat(Encoding.L16, 24000)),
+]
+
+
+def live_hd(media_format: dict[str, object], media: MediaFormat) -> TwilioLeg:
+    leg = offered(media_format)
+    leg.send(Accept(media), NOW)
+    return leg
+
+
+@pytest.mark.parametrize(("media_format", "media"), HD)
+def test_linear_audio_goes_both_ways_as_it_is(media_format: dict[str, object], media: MediaFormat) -> None:
+    leg = live_hd(media_format, media)
+    frame = bytes(range(256))[: media.size_bytes(20)] * 4
+    assert leg.receive(twilio.media(frame, 20), NOW) == [Audio(frame, media.rate_hz * 20 // 1000)]
+    assert leg.read_audio(twilio.media(frame), NOW) == frame
+    leg.set_relay("<", ">", range(1, 10_000))
+    assert leg.relay(twilio.media(frame), NOW) == f"<{base64.b64encode(frame).decode()}>"
+    leg.send(Play(frame), NOW)
+    assert twilio.played(leg.drain()) == frame
+    encoded = leg.audio_message(frame)
+    assert encoded is not None
+    assert twilio.played([encoded]) == frame
+
+
+@pytest.mark.parametrize(("media_format", "media"), HD)
+def test_half_a_sample_waits_for_its_other_half(media_format: dict[str, object], media: MediaFormat) -> None:
+    leg = live_hd(media_format, media)
+    leg.set_relay("<", ">", range(1, 100))
+    assert leg.receive(twilio.media(b"abc"), NOW) == [Audio(b"ab", 0)]
+    assert leg.receive(twilio.media(b"de"), NOW) == [Audio(b"cd", 0)]
+    assert leg.receive(twilio.media(b"f"), NOW) == [Audio(b"ef", 0)]
+    assert leg.receive(twilio.media(b"g"), NOW) == []
+    assert leg.receive(twilio.media(b"h"), NOW) == [Audio(b"gh", 0)]
+
+
+def test_only_whole_samples_pass_unseen() -> None:
+    """Audio that skipped the half sample before it would be noise from there on."""
+    leg = live_hd(*HD[1])
+    leg.set_relay("<", ">", range(1, 100))
+    assert leg.relay(twilio.media(b"abc"), NOW) is None
+    assert leg.read_audio(twilio.media(b"abc"), NOW) is None
+    assert leg.relay(twilio.media(b"ab"), NOW) == "<YWI=>"
+    assert leg.receive(twilio.media(b"abc"), NOW) == [Audio(b"ab", 0)]
+    for _ in range(2):
+        assert leg.relay(twilio.media(b"de"), NOW) is None
+        assert leg.read_audio(twilio.media(b"de"), NOW) is None
+        leg.set_relay("<", ">", range(1, 100))  # as the call does after audio by the long way
+    assert leg.receive(twilio.media(b"d"), NOW) == [Audio(b"cd", 0)]
+    leg.set_relay("<", ">", range(1, 100))
+    assert leg.read_audio(twilio.media(b"ef"), NOW) == b"ef"
+    assert leg.relay(twilio.media(b"ef"), NOW) == "<ZWY=>"
+    assert leg.relayed == 2
+
+
+@pytest.mark.parametrize(("given", "even"), [(range(0), []), (range(1, 6), [2, 4]), (range(2, 7), [2, 4, 6])])
+def test_sizes_of_whole_samples(given: range, even: list[int]) -> None:
+    leg = live_hd(*HD[1])
+    leg.set_relay("<", ">", given)
+    assert [size for size in range(10) if leg.relay(twilio.media(b"x" * size), NOW)] == even
+
+
+def test_mu_law_has_no_half_samples() -> None:
+    leg = live()
+    leg.set_relay("<", ">", range(1, 100))
+    assert leg.receive(twilio.media(b"abc"), NOW) == [Audio(b"abc", 0)]
+    assert leg.read_audio(twilio.media(b"abc"), NOW) == b"abc"
+    assert leg.relay(twilio.media(b"abc"), NOW) == "<YWJj>"
+
+
 def test_audio_of_the_other_track_and_empty_audio_are_ignored() -> None:
     leg = live()
     assert leg.receive(twilio.media(FRAME, track="outbound"), NOW) == []
@@ -429,6 +505,12 @@ def upgrade(path: str, signature: str | None, **secrets: tuple[str, ...]) -> str
 def test_an_upgrade_signed_with_the_auth_token_is_let_in() -> None:
     signature = sign_upgrade("secret", "wss://bridge.example.com/b/twilio/media")
     assert upgrade("/twilio/media", signature, twilio_auth_token=("older", "secret")) == ""
+
+
+def test_an_upgrade_of_a_sub_account_is_let_in() -> None:
+    signature = sign_upgrade("sub-token", "wss://bridge.example.com/b/twilio/media")
+    secrets = {"twilio_auth_token": ("secret",), "twilio_subaccount_tokens": (f"AC{'2' * 32}=sub-token",)}
+    assert upgrade("/twilio/media", signature, **secrets) == ""
 
 
 @pytest.mark.parametrize(
