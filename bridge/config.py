@@ -6,7 +6,7 @@ protocol fixes (those are constants beside the code that keeps them).
 Sources, the first that names a setting wins: environment variables, the file ``.env``, one TOML file. All three
 use the same names, in upper or lower case. A blank value counts as unset. In the TOML file an unknown name is a
 mistake; in the environment and in ``.env``, which other programs share, it is ignored. The TOML file holds the
-routes besides (``bridge.calls.routing``).
+routes and the operator's own tools besides (``bridge.calls.routing``, ``bridge.calls.http_tools_file``).
 
 pydantic checks the values; pydantic-settings does not read them, because it expands ``$NAME`` inside secrets of
 ``.env`` and does not keep which source a wrong value came from.
@@ -18,7 +18,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,28 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from bridge.calls.admission import AgentLimits, Limits
+from bridge.calls.http_tools import HttpTool
+from bridge.calls.http_tools_file import parse_tools
+from bridge.calls.machine import MachineAction, MachineOptions
 from bridge.calls.routing import Defaults, RoutingError, RoutingTable, parse_routing
 from bridge.calls.rules import Overflow
+from bridge.calls.tools import STANDARD_TOOLS, allowed_patterns
 from bridge.errors import ConfigError
 from bridge.settings.agent import AgentSettings
 from bridge.settings.base import Topic, facts_of, ring
+from bridge.settings.cautions import find_cautions
 from bridge.settings.cluster import ClusterSettings
 from bridge.settings.genesys import GenesysSettings
+from bridge.settings.keypad import KeypadSettings
 from bridge.settings.limits import LimitSettings
 from bridge.settings.operation import LogSettings, TimingSettings
+from bridge.settings.outbound import OutboundSettings
 from bridge.settings.server import ServerSettings
 from bridge.settings.storage import StorageSettings
+from bridge.settings.survival import FlightSettings, SurvivalSettings
+from bridge.settings.tools import ToolSettings
 from bridge.settings.twilio import TwilioSettings
+from bridge.settings.vonage import VonageSettings
 from bridge.settings.webhooks import PersonalizationSettings, WebhookSettings
 
 CONFIG_FILE_VARIABLE = "BRIDGE_CONFIG"
@@ -47,7 +57,7 @@ CONFIG_FILE_VARIABLE = "BRIDGE_CONFIG"
 DEFAULT_CONFIG_FILE = Path("bridge.toml")
 DEFAULT_DOTENV_FILE = Path(".env")
 
-ROUTING_TABLES = ("routes", "agents")
+FILE_TABLES = ("routes", "agents", "tools")
 """What the TOML file holds besides settings."""
 
 # How much of a wrong value an error message repeats.
@@ -56,13 +66,19 @@ _SHOWN_CHARS = 60
 
 class Settings(
     LogSettings,
+    FlightSettings,
     TimingSettings,
     ClusterSettings,
     StorageSettings,
     WebhookSettings,
     PersonalizationSettings,
     LimitSettings,
+    SurvivalSettings,
+    OutboundSettings,
+    ToolSettings,
+    KeypadSettings,
     GenesysSettings,
+    VonageSettings,
     TwilioSettings,
     AgentSettings,
     ServerSettings,
@@ -78,6 +94,9 @@ class Settings(
             "genesys_api_key": ring(self.genesys_api_key),
             "genesys_client_secret": ring(self.genesys_client_secret),
             "genesys_organization_id": self.genesys_organization_id,
+            "twilio_subaccount_tokens": ring(self.twilio_subaccount_tokens),
+            "vonage_signature_secret": ring(self.vonage_signature_secret),
+            "vonage_application_id": (self.vonage_application_id,) if self.vonage_application_id else (),
         }
 
     @property
@@ -110,6 +129,11 @@ class Settings(
             overflow_divert_to=self.overflow_divert_to or "",
             recording=self.recording,
             personalization=self.personalization_url is not None,
+            transfer_allow=allowed_patterns(self.transfer_allow),
+            fallback_to=self.fallback_to or "",
+            machine=MachineOptions(MachineAction(self.voicemail_action), self.voicemail_message or ""),
+            keypad=self.keypad_options,
+            keypad_inband=self.dtmf_inband,
         )
 
     @property
@@ -120,31 +144,26 @@ class Settings(
     @property
     def cautions(self) -> tuple[str, ...]:
         """What works but is hardly meant, one sentence each, with the mend."""
-        found = []
-        if self.webhook_url and not self.webhook_signing_secret:
-            found.append("Set WEBHOOK_SECRET: webhooks go out unsigned, and whoever receives them cannot trust them.")
-        if self.genesys_client_secret and not self.genesys_api_key:
-            found.append("Set GENESYS_API_KEY: Genesys' requests are refused without it, signed or not.")
-        if self.burst and self.workspace_concurrency is None:
-            found.append("Set WORKSPACE_CONCURRENCY: without it BURST has no effect.")
-        if self.retention_transcripts_days > self.retention_records_days:
-            found.append("Raise RETENTION_RECORDS_DAYS: transcripts go with their records, so they are kept no longer.")
-        if self.recording and not self.retention_audio_days:
-            found.append("Raise RETENTION_AUDIO_DAYS: at 0 nothing is recorded although RECORDING is on.")
-        return tuple(found)
+        return find_cautions(self)
 
 
 TOPICS: tuple[type[Topic], ...] = (
     ServerSettings,
     AgentSettings,
     TwilioSettings,
+    VonageSettings,
     GenesysSettings,
+    KeypadSettings,
+    ToolSettings,
+    OutboundSettings,
+    SurvivalSettings,
     LimitSettings,
     PersonalizationSettings,
     WebhookSettings,
     StorageSettings,
     ClusterSettings,
     TimingSettings,
+    FlightSettings,
     LogSettings,
 )
 """In the order of the README's tables, which is that of the fields; the docstrings' first lines are the titles."""
@@ -156,6 +175,8 @@ class Configuration:
 
     settings: Settings
     routing: RoutingTable = RoutingTable()
+    tools: Mapping[str, HttpTool] = field(default_factory=dict)
+    """HTTP tools of the operator's own, by name."""
 
 
 # --- load --------------------------------------------------------------------------------------------------
@@ -186,7 +207,7 @@ def load_configuration(
     named = _toml_named(environment, dotenv, toml_path)
     path = Path(named) if named else DEFAULT_CONFIG_FILE
     content = _read_toml(path, required=bool(named), mistakes=mistakes)
-    tables = {name: content.pop(key) for key in list(content) if (name := key.lower()) in ROUTING_TABLES}
+    tables = {name: content.pop(key) for key in list(content) if (name := key.lower()) in FILE_TABLES}
     toml = _as_texts(content, path, mistakes)
     settings = _validate(((str(path), toml), (str(dotenv_path), dotenv), ("environment", environment)), mistakes)
     routing = RoutingTable()
@@ -194,9 +215,19 @@ def load_configuration(
         routing = parse_routing(tables, settings.route_defaults if settings else None)
     except RoutingError as error:
         mistakes += [f"{mistake} (in {path})" for mistake in error.mistakes]
+    tools = _read_tools(tables.get("tools", {}), path, settings, mistakes)
     if mistakes or settings is None:
         raise ConfigError("\n".join(["the settings do not work:", *(f"  - {mistake}" for mistake in mistakes)]))
-    return Configuration(settings, routing)
+    return Configuration(settings, routing, tools)
+
+
+def _read_tools(document: object, path: Path, settings: Settings | None, mistakes: list[str]) -> dict[str, HttpTool]:
+    """The operator's HTTP tools; none may have the name of one of the bridge's own."""
+    names = settings.tool_name_map if settings else {}
+    found: list[str] = []
+    tools = parse_tools(document, found, {names.get(standard, standard) for standard in STANDARD_TOOLS})
+    mistakes += [f"{mistake} (in {path})" for mistake in found]
+    return tools
 
 
 def configuration_files(
@@ -221,6 +252,8 @@ def _validate(sources: tuple[tuple[str, Mapping[str, str]], ...], mistakes: list
     origins: dict[str, str] = {}
     for origin, pairs in sources:
         for name, value in _settings_among(pairs).items():
+            if facts_of(Settings, name).lines:
+                value = value.replace("\r\n", "\n").replace("\n", "\\n")
             if not value.isprintable():  # a line break or broken UTF-8 would fail later, in a header or a URL
                 mistakes.append(f"{name.upper()} (from {origin}) holds an unprintable character; take it out")
                 continue
@@ -280,10 +313,10 @@ def _as_texts(content: Mapping[str, object], path: Path, mistakes: list[str]) ->
 
 
 def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), [*Settings.model_fields, *ROUTING_TABLES], n=1)
+    near = difflib.get_close_matches(name.lower(), [*Settings.model_fields, *FILE_TABLES], n=1)
     if not near:
         return "; the README's table lists all there are"
-    return f"; did you mean {near[0] if near[0] in ROUTING_TABLES else near[0].upper()}?"
+    return f"; did you mean {near[0] if near[0] in FILE_TABLES else near[0].upper()}?"
 
 
 def _describe(error: ErrorDetails, values: Mapping[str, str], origins: Mapping[str, str]) -> str:

@@ -35,7 +35,7 @@ def _row(name: str, default: object, unit: str, about: str) -> str:
 
 
 def _shown(default: object) -> str:
-    if default is None or default == ():
+    if default is None or default in ((), ""):
         return ""
     if isinstance(default, bool):
         return "`on`" if default else "`off`"

@@ -6,15 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bridge.auth.twilio import TwilioKeys
 from bridge.calls.admission import AgentLimits
+from bridge.calls.keypad import KeypadMode, KeypadOptions
+from bridge.calls.machine import MachineAction, MachineOptions
+from bridge.calls.routing import Defaults
 from bridge.calls.rules import Overflow
 from bridge.config import TOPICS, Configuration, Settings, configuration_files, load_configuration, load_settings
 from bridge.errors import ConfigError
 from bridge.settings_table import settings_table
 
 SID = "AC" + "0123456789abcdef" * 2
+API_KEY = {"TWILIO_API_KEY": "SK" + "0" * 32, "TWILIO_API_KEY_SECRET": "s"}
+VONAGE = {"VONAGE_APPLICATION_ID": "d7934305-0972-4844-938e-9060eef73d05"}
+RSA_PEM = (
+    rsa.generate_private_key(65537, 2048)
+    .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    .decode()
+    .replace("\n", "\\n")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -283,6 +296,8 @@ def test_key_rings_are_split_at_commas() -> None:
         "genesys_api_key": (),
         "genesys_client_secret": (),
         "genesys_organization_id": (),
+        "twilio_subaccount_tokens": (),
+        "vonage_signature_secret": (),
     }
 
 
@@ -309,8 +324,10 @@ def test_the_table_has_a_row_for_every_setting_with_its_reason() -> None:
 def test_the_tables_stand_by_topic() -> None:
     titles = [line.removeprefix("### ") for line in settings_table().splitlines() if line.startswith("###")]
     assert titles == [
-        "Server", "Agent", "Twilio", "Genesys", "Limits", "Personalization webhook", "Webhooks",
-        "Records and recordings", "Several processes", "Time-outs and buffers", "Log and privacy",
+        "Server", "Agent", "Twilio", "Vonage", "Genesys", "Keypad", "Tools and transfers",
+        "Outbound calls and answering machines", "When the agent fails", "Limits", "Personalization webhook",
+        "Webhooks", "Records and recordings", "Several processes", "Time-outs and buffers", "Flight recorder",
+        "Log and privacy",
     ]  # fmt: skip
     assert [name for topic in TOPICS for name in topic.model_fields] == list(Settings.model_fields)
 
@@ -323,12 +340,16 @@ def test_the_table_shows_defaults_as_they_are_written() -> None:
     assert rows["AGENT_CONCURRENCY"].startswith("| `AGENT_CONCURRENCY` | `-1` | calls | ")
     assert rows["REDIS_URL"].endswith(" Secret. Changes take a restart. |")
     assert rows["RETENTION_AUDIO_DAYS"].startswith("| `RETENTION_AUDIO_DAYS` | `30` | days | ")
+    assert rows["DTMF_END_KEY"].startswith("| `DTMF_END_KEY` | `#` |  | ")
+    assert rows["TRANSFER_ACCEPT_KEY"].startswith("| `TRANSFER_ACCEPT_KEY` |  |  | ")
+    assert rows["VONAGE_RATE_HZ"].startswith("| `VONAGE_RATE_HZ` | `16000` | Hz | ")
+    assert r"as `\n`) or the path" in rows["VONAGE_PRIVATE_KEY"]
 
 
 def test_a_setting_has_a_name_with_its_unit() -> None:
     fields: dict[str, Any] = dict(Settings.model_fields)
     timed = [name for name in fields if any(word in name for word in ("timeout", "silence", "ttl", "buffer", "chunk"))]
-    assert len(timed) == 10
+    assert len(timed) == 12
     assert all(name.endswith(("_s", "_ms")) for name in timed)
 
 
@@ -400,6 +421,57 @@ def test_what_the_settings_mean_for_limits_and_routes() -> None:
     assert (defaults.recording, defaults.personalization) == (True, True)
 
 
+def test_what_the_settings_mean_for_keys_machines_and_transfers() -> None:
+    defaults = load_settings(
+        {
+            "TRANSFER_ALLOW": "+49 30*, Sales", "FALLBACK_TO": "+49 30 123456", "VOICEMAIL_ACTION": "hang_up",
+            "VOICEMAIL_MESSAGE": "Please call back.", "DTMF_TO_AGENT": "each", "DTMF_INBAND": "on",
+        }
+    ).route_defaults  # fmt: skip
+    assert (defaults.transfer_allow, defaults.fallback_to) == (("+4930*", "sales"), "+4930123456")
+    assert defaults.machine == MachineOptions(MachineAction.HANG_UP, "Please call back.", awaits_end=False)
+    assert (defaults.keypad, defaults.keypad_inband) == (KeypadOptions(KeypadMode.EACH), True)
+    assert load_settings({}).route_defaults == Defaults()
+
+
+def test_tools_of_the_operators_own(empty_folder: Path) -> None:
+    (empty_folder / "bridge.toml").write_text(
+        'tool_names = \'{"hold": "wait"}\'\n'
+        '[Tools.order_status]\ndescription = "Looks up an order."\nurl = "https://shop.example/orders"\n'
+        'headers = { Authorization = "Bearer hunter2" }\n'
+    )
+    configuration = load_configuration({})
+    assert list(configuration.tools) == ["order_status"]
+    assert configuration.tools["order_status"].description == "Looks up an order."
+    assert "hunter2" not in repr(configuration)
+    assert load_configuration({}, dotenv_path=empty_folder / "none") == configuration
+
+
+def test_mistakes_in_tools_come_with_the_others(empty_folder: Path) -> None:
+    (empty_folder / "bridge.toml").write_text(
+        'tool_names = \'{"hold": "wait"}\'\nbridge_port = 0\n'
+        '[tools.wait]\ndescription = "a"\nurl = "https://h.example"\n'
+        '[tools.hold]\ndescription = "a"\nurl = "ftp://h.example"\n'
+    )
+    assert mistakes({})[0] == "BRIDGE_PORT (from bridge.toml) is '0'; give a whole number from 1 to 65535"
+    (empty_folder / "bridge.toml").write_text((empty_folder / "bridge.toml").read_text().replace("= 0", "= 1"))
+    found = mistakes({})
+    assert found[0] == "tools.wait has the name of a tool of the bridge's own; give it another (in bridge.toml)"
+    assert found[1].startswith("tools.hold.url is no absolute http or https URL; give an absolute URL such as ")
+    assert found[1].endswith(" (in bridge.toml)")
+    (empty_folder / "bridge.toml").write_text("tools = 1\n")
+    assert mistakes({}) == ["tools must be tables such as [tools.order_status] (in bridge.toml)"]
+
+
+def test_a_value_of_several_lines_only_where_it_may_be() -> None:
+    assert mistakes({"WEBHOOK_SECRET": "a\nb"}) == [
+        "WEBHOOK_SECRET (from environment) holds an unprintable character; take it out"
+    ]
+    assert mistakes({"VONAGE_PRIVATE_KEY": "-----BEGIN\x00"}) == [
+        "VONAGE_PRIVATE_KEY (from environment) holds an unprintable character; take it out"
+    ]
+
+
 def test_recordings_lie_in_the_data_folder() -> None:
     settings = load_settings({"DATA_DIR": "/srv/bridge"})
     assert settings.recordings_dir == Path("/srv/bridge/recordings")
@@ -414,9 +486,28 @@ def test_recordings_lie_in_the_data_folder() -> None:
         ({"BURST": "on"}, "Set WORKSPACE_CONCURRENCY: "),
         ({"RETENTION_RECORDS_DAYS": "7"}, "Raise RETENTION_RECORDS_DAYS: "),
         ({"RECORDING": "on", "RETENTION_AUDIO_DAYS": "0"}, "Raise RETENTION_AUDIO_DAYS: "),
+        ({"FLIGHT_RECORDER": "all", "RETENTION_FLIGHTS_DAYS": "0"}, "Raise RETENTION_FLIGHTS_DAYS: "),
+        ({"DTMF_WEBHOOK_URL": "https://h.example"}, "Set WEBHOOK_SECRET: "),
+        ({"TWILIO_ACCOUNT_SID": SID, **API_KEY}, "Set TWILIO_AUTH_TOKEN: the API key signs no webhooks"),
+        ({"TWILIO_AUTH_TOKEN": "t", **API_KEY}, "Set TWILIO_ACCOUNT_SID: "),
+        ({"TWILIO_AUTH_TOKEN": "t", "TWILIO_FROM_NUMBERS": "+15550100100"}, "Set TWILIO_ACCOUNT_SID: "),
+        ({"TWILIO_ACCOUNT_SID": SID, "TWILIO_FROM_NUMBERS": "+15550100100"}, "Set TWILIO_AUTH_TOKEN or TWILIO_API_KEY"),
+        ({"VONAGE_PRIVATE_KEY": RSA_PEM}, "Set VONAGE_APPLICATION_ID: "),
+        ({**VONAGE, "VONAGE_SIGNATURE_SECRET": "s"}, "Set VONAGE_PRIVATE_KEY: "),
+        ({**VONAGE, "VONAGE_PRIVATE_KEY": RSA_PEM}, "Set VONAGE_SIGNATURE_SECRET: "),
+        ({"VOICEMAIL_ACTION": "leave_message"}, "Set VOICEMAIL_MESSAGE or VOICEMAIL_AUDIO: "),
     ],
 )
 def test_what_is_hardly_meant_is_said(environ: dict[str, str], caution: str) -> None:
     [found] = load_settings(environ).cautions
     assert found.startswith(caution)
     assert load_settings({}).cautions == ()
+
+
+def test_whole_credentials_need_no_word() -> None:
+    environ = {
+        "TWILIO_ACCOUNT_SID": SID, "TWILIO_AUTH_TOKEN": "t", **API_KEY, "TWILIO_FROM_NUMBERS": "+15550100100",
+        **VONAGE, "VONAGE_PRIVATE_KEY": RSA_PEM, "VONAGE_SIGNATURE_SECRET": "s",
+        "VOICEMAIL_ACTION": "leave_message", "VOICEMAIL_MESSAGE": "Please call back.",
+    }  # fmt: skip
+    assert load_settings(environ).cautions == ()

@@ -6,7 +6,8 @@ one for this carrier before one for any; then, where number and carrier are equa
 
 The agent is the one that the carrier's address names (Genesys: the Connector ID), else the route's, else the default.
 The address wins, because whoever set up the carrier's flow chose it there; the route's rules hold all the same. Only
-what belongs to one agent (branch, its limits, bursting) is not taken from a route that names another agent.
+what belongs to one agent (branch, its limits, bursting, transfer targets) is not taken from a route that names another
+agent.
 
 Each rule is taken from the route, else from the agent's own rules (``[agents."id"]``), else from the settings.
 """
@@ -21,8 +22,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from bridge.calls.admission import AgentLimits
+from bridge.calls.keypad import KeypadOptions
+from bridge.calls.machine import MachineOptions
 from bridge.calls.numbers import matches, spellings
-from bridge.calls.rules import Overflow, Route, Rules, is_agent_id, parse_route, parse_rules
+from bridge.calls.rules import NO_END_KEY, Overflow, Route, Rules, is_agent_id, parse_route, parse_rules
 from bridge.errors import ConfigError
 from bridge.providers import REGISTRY
 
@@ -59,6 +62,12 @@ class Defaults:
     recording: bool = False
     personalization: bool = False
     """Whether there is a personalization webhook; without one no route can ask for it."""
+    transfer_allow: tuple[str, ...] = ()
+    """Patterns as ``bridge.calls.numbers.normal_pattern`` writes them."""
+    fallback_to: str = ""
+    machine: MachineOptions = MachineOptions()
+    keypad: KeypadOptions = KeypadOptions()
+    keypad_inband: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,16 @@ class Resolved:
     """Pattern of the route; empty = none fitted."""
     problem: str = ""
     """Why the call cannot be taken, for the log; holds no number."""
+    transfer_allow: tuple[str, ...] = ()
+    """Patterns of the targets that the agent may transfer to."""
+    fallback_to: str = ""
+    """Where the caller goes when the agent has failed for good: E.164 or SIP address; empty = nowhere."""
+    machine: MachineOptions = MachineOptions()
+    """What is done about answering machines; ``awaits_end`` is for whoever places the call."""
+    keypad: KeypadOptions = KeypadOptions()
+    """What becomes of keys that the caller presses."""
+    keypad_inband: bool = False
+    """Whether tones are looked for in the caller's audio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +191,11 @@ class RoutingTable:
             recording=_first((rules.recording for rules in chain), defaults.recording),
             personalization=defaults.personalization and _first((rules.personalization for rules in chain), True),
             route=pattern,
+            transfer_allow=_first((rules.transfer_allow for rules in own), defaults.transfer_allow),
+            fallback_to=_first((rules.fallback_to for rules in chain), defaults.fallback_to),
+            machine=_machine(chain, defaults.machine),
+            keypad=_keypad(chain, defaults.keypad),
+            keypad_inband=_first((rules.dtmf_inband for rules in chain), defaults.keypad_inband),
         )
 
 
@@ -193,6 +217,24 @@ def _overflow(chain: Iterable[Rules], defaults: Defaults) -> OverflowPolicy:
     if kind is Overflow.DIVERT and not target:  # a change of the settings took the target of a database's route away
         kind = Overflow.REJECT
     return OverflowPolicy(kind, queue_s, target if kind is Overflow.DIVERT else "")
+
+
+def _machine(chain: tuple[Rules, ...], default: MachineOptions) -> MachineOptions:
+    return MachineOptions(
+        _first((rules.voicemail_action for rules in chain), default.action),
+        _first((rules.voicemail_message for rules in chain), default.message),
+    )
+
+
+def _keypad(chain: tuple[Rules, ...], default: KeypadOptions) -> KeypadOptions:
+    end_key = _first((rules.dtmf_end_key for rules in chain), default.end_key)
+    return KeypadOptions(
+        _first((rules.dtmf_to_agent for rules in chain), default.mode),
+        _first((rules.dtmf_pause_s for rules in chain), default.pause_s),
+        _first((rules.dtmf_length for rules in chain), default.length),
+        "" if end_key == NO_END_KEY else end_key,
+        _first((rules.redact_dtmf for rules in chain), default.redact),
+    )
 
 
 # --- parse -----------------------------------------------------------------------------------------------

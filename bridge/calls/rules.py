@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from bridge.calls.keypad import MAX_DIGITS, KeypadMode
+from bridge.calls.machine import MAX_MESSAGE_CHARS, MachineAction
 from bridge.calls.numbers import normal_pattern, parse_target
 
 MAX_CONCURRENCY = 100_000
@@ -22,6 +24,12 @@ MAX_QUEUE_S = 3600
 """An hour; nobody waits longer."""
 MAX_NAME_CHARS = 128
 """Of a branch or an environment."""
+MAX_TARGETS = 1_000
+"""Patterns of transfer targets of one route or agent; each is looked at before a transfer."""
+MAX_PAUSE_S = 30
+"""Between two keys of one entry."""
+NO_END_KEY = "none"
+"""In the place of an end key: no key ends an entry."""
 _SHOWN_CHARS = 60
 """How much of a wrong value a message repeats; routes hold no secrets."""
 
@@ -62,6 +70,26 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     recording: bool | None = None
     personalization: bool | None = None
     """Whether the personalization webhook is asked."""
+    transfer_allow: tuple[str, ...] | None = None
+    """Patterns of the targets that the agent may transfer to; none at all = it may transfer to nobody."""
+    fallback_to: str = ""
+    """Where callers go when the agent has failed for good: E.164 or SIP address."""
+    voicemail_action: MachineAction | None = None
+    """What happens when a machine has answered."""
+    voicemail_message: str = ""
+    """What is said to it."""
+    dtmf_to_agent: KeypadMode | None = None
+    """What the agent is told of keys."""
+    dtmf_pause_s: float | None = None
+    """A pause of so long ends what the caller types, seconds."""
+    dtmf_length: int | None = None
+    """Keys that make an entry complete; 0 = any number."""
+    dtmf_end_key: str = ""
+    """``#``, ``*`` or ``none``."""
+    dtmf_inband: bool | None = None
+    """Whether tones are looked for in the caller's audio."""
+    redact_dtmf: bool | None = None
+    """Whether keys go to the operator's webhook and nowhere else."""
 
 
 class Route(Rules, frozen=True, kw_only=True):
@@ -132,11 +160,39 @@ def _target(value: object) -> str:
     return parse_target(_text(value, "a number such as +49301234567, or a sip: address"))
 
 
-def _overflow(value: object) -> Overflow:
-    try:
-        return Overflow(str(value).strip().lower())
-    except ValueError:
-        raise _wrong(value, "one of " + ", ".join(choice.value for choice in Overflow)) from None
+def _targets(value: object) -> tuple[str, ...]:
+    mend = "a list of patterns such as +4930*, sip:*@pbx.example.com, sales"
+    texts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        raise _wrong(value, mend)
+    if len(texts) > MAX_TARGETS:
+        raise ValueError(f"has {len(texts)} patterns; there may be {MAX_TARGETS}")
+    return tuple(normal_pattern(bare) for text in texts if (bare := _text(text, mend)))
+
+
+def _message(value: object) -> str:
+    text = _text(value, mend := f"a text of up to {MAX_MESSAGE_CHARS} printable characters")
+    if len(text) > MAX_MESSAGE_CHARS:
+        raise _wrong(value, mend)
+    return text
+
+
+def _choice(kind: type[enum.Enum]) -> Callable[[object], enum.Enum]:
+    def check(value: object) -> enum.Enum:
+        word = "off" if value is False else str(value).strip().lower()  # TOML and YAML people write off without quotes
+        try:
+            return kind(word)
+        except ValueError:
+            raise _wrong(value, "one of " + ", ".join(choice.value for choice in kind)) from None
+
+    return check
+
+
+def _end_key(value: object) -> str:
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if text not in ("#", "*", NO_END_KEY):
+        raise _wrong(value, "one of #, *, none")
+    return text
 
 
 def _switch(value: object) -> bool:
@@ -157,10 +213,13 @@ def _whole(least: int, most: int) -> Callable[[object], int]:
     return check
 
 
-def _queue_s(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_QUEUE_S:
-        raise _wrong(value, f"seconds above 0, up to {MAX_QUEUE_S}")
-    return float(value)
+def _seconds(most: int) -> Callable[[object], float]:
+    def check(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+            raise _wrong(value, f"seconds above 0, up to {most}")
+        return float(value)
+
+    return check
 
 
 _CHECKS: dict[str, Callable[[object], Any]] = {
@@ -172,15 +231,30 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "concurrency": _whole(-1, MAX_CONCURRENCY),
     "daily_limit": _whole(0, MAX_DAILY_CALLS),
     "burst": _switch,
-    "overflow": _overflow,
-    "overflow_queue_s": _queue_s,
+    "overflow": _choice(Overflow),
+    "overflow_queue_s": _seconds(MAX_QUEUE_S),
     "overflow_divert_to": _target,
     "recording": _switch,
     "personalization": _switch,
+    "transfer_allow": _targets,
+    "fallback_to": _target,
+    "voicemail_action": _choice(MachineAction),
+    "voicemail_message": _message,
+    "dtmf_to_agent": _choice(KeypadMode),
+    "dtmf_pause_s": _seconds(MAX_PAUSE_S),
+    "dtmf_length": _whole(0, MAX_DIGITS),
+    "dtmf_end_key": _end_key,
+    "dtmf_inband": _switch,
+    "redact_dtmf": _switch,
 }
 _OF_ROUTES = frozenset({"number", "provider", "agent"})
-_TEXTS = frozenset({"provider", "agent", "environment", "branch", "language", "overflow_divert_to"})
-"""Members in which an empty text is the same as none."""
+_TEXTS = frozenset(
+    {
+        "provider", "agent", "environment", "branch", "language", "overflow_divert_to", "fallback_to",
+        "voicemail_message", "dtmf_end_key",
+    }
+)  # fmt: skip
+"""Members in which an empty text is the same as none. Not ``transfer_allow``: there it closes every way out."""
 
 
 # --- whole tables ----------------------------------------------------------------------------------------

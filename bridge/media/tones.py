@@ -176,6 +176,19 @@ class DtmfDetector:
         self._phasors.fill(0)
         return hits
 
+    @property
+    def pressing(self) -> DtmfHit | None:
+        """The press that goes on, as long as it is by now, if it is long enough to count."""
+        hop_ms = self._hop * 1000 / self._rate_hz
+        unseen_ms = (2 * _COVERAGE - 1) * self._window * 1000 / self._rate_hz
+        long_enough = self._shown * hop_ms + unseen_ms >= _MIN_DURATION_MS
+        pure_enough = self._impure <= max(_IMPURE_WINDOWS, self._shown // 4)
+        if not (self._key and long_enough and pure_enough):
+            return None
+        before = round((1 - _COVERAGE) * self._window - self._hop / 2)
+        windows = self._last_window - self._first_window + 1
+        return DtmfHit(self._key, self._first_window * self._hop + before, windows * hop_ms + unseen_ms)
+
     def _keys_shown(self, windows: _Floats) -> list[tuple[int, bool]]:
         """For each window the number of the key whose tones it shows (16 = none), and whether they are pure."""
         phasors = windows @ self._probes
@@ -238,14 +251,9 @@ class DtmfDetector:
 
     def _finish(self, hits: list[DtmfHit]) -> None:
         """End the press in work, and report it if the key was shown for long enough."""
-        hop_ms = self._hop * 1000 / self._rate_hz
-        unseen_ms = (2 * _COVERAGE - 1) * self._window * 1000 / self._rate_hz
-        long_enough = self._shown * hop_ms + unseen_ms >= _MIN_DURATION_MS
-        pure_enough = self._impure <= max(_IMPURE_WINDOWS, self._shown // 4)
-        if self._key and long_enough and pure_enough:
-            before = round((1 - _COVERAGE) * self._window - self._hop / 2)
-            windows = self._last_window - self._first_window + 1
-            hits.append(DtmfHit(self._key, self._first_window * self._hop + before, windows * hop_ms + unseen_ms))
+        press = self.pressing
+        if press is not None:
+            hits.append(press)
         self._key = ""
 
 

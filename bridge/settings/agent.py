@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, SecretStr
 
-from bridge.calls.tools import allowed_patterns
-from bridge.settings.base import CommaList, HttpUrl, Lower, Number, Topic, setting
+from bridge.settings.base import HttpUrl, Topic, setting
 
 
 def _ascii(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().isascii():
         raise ValueError("holds a character that no key has; copy it again from ElevenLabs' settings")
     return value
-
-
-def _patterns(texts: tuple[str, ...]) -> tuple[str, ...]:
-    allowed_patterns(texts)
-    return texts
 
 
 class AgentSettings(Topic):
@@ -40,19 +34,6 @@ class AgentSettings(Topic):
     )
     elevenlabs_environment: str | None = setting(
         None, "Environment of the agent's variables. Unset: the vendor's default, `production`."
-    )
-
-    dtmf_to_agent: Annotated[Literal["message", "each", "off"], Lower] = setting(
-        "message",
-        "What the agent is told of keys that callers press: `message` = what was typed, up to `#` or a pause, as if "
-        "the caller had said it; `each` = every key at once, without taking a turn; `off` = nothing. With "
-        "`REDACT_DTMF` it is told nothing.",
-    )
-    dtmf_pause_s: Number = setting(2, "A pause of so long ends what a caller types.", unit="s", gt=0, le=30)
-    transfer_allow: Annotated[tuple[str, ...], CommaList, AfterValidator(_patterns)] = setting(
-        (),
-        "Where agents may transfer callers to: numbers, SIP addresses and words of the carrier's flow, with commas "
-        "between them and `*` for any characters: `+4930*, sip:*@pbx.example.com, sales`. Unset: nowhere.",
     )
 
     @property

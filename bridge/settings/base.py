@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, SecretStr
 
+from bridge.calls.numbers import parse_target
 from bridge.errors import LocalError
 
 MAX_HEADERS = 32
@@ -56,13 +58,22 @@ class Facts:
     """What a value must be, after "give"; empty where the type says it."""
     restart: bool = False
     """Whether a change takes effect only after a restart."""
+    lines: bool = False
+    """Whether a value may have several lines."""
 
 
 def setting(
-    default: Any, about: str, *, unit: str = "", expected: str = "", restart: bool = False, **bounds: Any
+    default: Any,
+    about: str,
+    *,
+    unit: str = "",
+    expected: str = "",
+    restart: bool = False,
+    lines: bool = False,
+    **bounds: Any,
 ) -> Any:
     """Declare a setting: its default, what it does and why, and pydantic's bounds."""
-    facts: dict[str, JsonValue] = {"unit": unit, "expected": expected, "restart": restart}
+    facts: dict[str, JsonValue] = {"unit": unit, "expected": expected, "restart": restart, "lines": lines}
     return Field(default=default, description=about, json_schema_extra={"facts": facts}, **bounds)
 
 
@@ -95,6 +106,27 @@ def ring(secret: SecretStr | None) -> tuple[str, ...]:
 def split_list(value: object) -> object:
     """A comma list as a tuple; anything else as it is."""
     return pieces(value) if isinstance(value, str) else value
+
+
+def own_numbers(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Numbers that belong to the operator, in E.164. A mistake names the entry, not the number."""
+    numbers = []
+    for place, text in enumerate(texts, 1):
+        try:
+            number = parse_target(text)
+        except ValueError:
+            number = ""
+        if not number.startswith("+"):
+            raise ValueError(f"entry {place} is no international number; give each with + and country code")
+        numbers.append(number)
+    return tuple(dict.fromkeys(numbers))
+
+
+def existing_file(path: Path) -> Path:
+    """Check that this is a file."""
+    if not path.is_file():
+        raise ValueError("is no file that is there; give the path of a WAV file")
+    return path
 
 
 # --- URLs ------------------------------------------------------------------------------------------------
@@ -173,6 +205,7 @@ HttpUrl = Annotated[str, AfterValidator(base_url)]
 TargetUrl = Annotated[str, AfterValidator(target_url)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 """Any finite number; the unit is in the setting's name."""
+OwnNumbers = Annotated[tuple[str, ...], BeforeValidator(split_list), AfterValidator(own_numbers)]
 Headers = Annotated[SecretStr, AfterValidator(_headers)]
 Lower = BeforeValidator(lower)
 CommaList = BeforeValidator(split_list)

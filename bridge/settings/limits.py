@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo, field_vali
 
 from bridge.calls.admission import PLANS
 from bridge.calls.numbers import parse_target
-from bridge.settings.base import Lower, Number, Topic, setting
+from bridge.settings.base import Lower, Number, Topic, existing_file, setting
 
 MAX_CONCURRENCY = 100_000
 """More calls at once than any plan or cluster has; a larger number is a slip."""
@@ -18,12 +18,6 @@ MAX_CONCURRENCY = 100_000
 def _plan(value: object) -> object:
     """A plan's name stands for its limit."""
     return PLANS.get(value.strip().lower(), value) if isinstance(value, str) else value
-
-
-def _is_file(path: Path) -> Path:
-    if not path.is_file():
-        raise ValueError("is no file that is there; give the path of a WAV file")
-    return path
 
 
 class LimitSettings(Topic):
@@ -102,7 +96,7 @@ class LimitSettings(Topic):
     overflow_divert_to: Annotated[str, AfterValidator(parse_target)] | None = setting(
         None, "Where diverted callers go: a number such as `+49301234567`, or a `sip:` address."
     )
-    hold_audio: Annotated[Path, AfterValidator(_is_file)] | None = setting(
+    hold_audio: Annotated[Path, AfterValidator(existing_file)] | None = setting(
         None,
         "WAV file (16-bit PCM, mono or stereo) that waiting callers hear in a loop. Unset: a soft tone.",
         restart=True,

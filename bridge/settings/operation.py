@@ -62,6 +62,14 @@ class TimingSettings(Topic):
         gt=0,
         le=3600,
     )
+    carrier_request_timeout_s: Number = setting(
+        5,
+        "How long a carrier's REST interface may take to answer one request: transfer, tones, hang-up, placing a call.",
+        unit="s",
+        gt=0,
+        le=30,
+        restart=True,
+    )
     call_token_ttl_s: Number = setting(
         60,
         "Life of the one-time token between the answer webhook and its media socket; carriers connect within seconds.",
@@ -102,7 +110,4 @@ class LogSettings(Topic):
         "`on` masks phone numbers in the API, the list of live calls and webhooks, all but their last digits. The log "
         "never holds them.",
         restart=True,
-    )
-    redact_dtmf: bool = setting(
-        False, "`on` keeps the keys that callers press out of records and webhooks, and from the agent."
     )

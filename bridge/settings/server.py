@@ -56,6 +56,12 @@ class ServerSettings(Topic):
         "allowed. It goes into answers and signatures, so it must match to the letter. "
         "Unset: `http://127.0.0.1:BRIDGE_PORT`, for trials on this machine.",
     )
+    instance_url: HttpUrl | None = setting(
+        None,
+        "Where carriers reach this very process, when several share `PUBLIC_URL`: media streams and webhooks in the "
+        "middle of a call come back to the process that carries it. Unset: `PUBLIC_URL`.",
+        restart=True,
+    )
     bridge_host: str = setting(
         "127.0.0.1",
         "Address to listen on. `0.0.0.0` for all; the default keeps a fresh trial off the network.",
@@ -114,6 +120,16 @@ class ServerSettings(Topic):
     def public_ws_url(self) -> str:
         """``public_base_url`` for WebSockets: ``ws`` for ``http``, ``wss`` for ``https``."""
         return "ws" + self.public_base_url.removeprefix("http")
+
+    @property
+    def instance_base_url(self) -> str:
+        """Where carriers reach this very process, without trailing slash."""
+        return self.instance_url or self.public_base_url
+
+    @property
+    def instance_ws_url(self) -> str:
+        """``instance_base_url`` for WebSockets."""
+        return "ws" + self.instance_base_url.removeprefix("http")
 
     @property
     def api_keys(self) -> tuple[ApiKey, ...]:

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.calls.admission import AgentLimits
+from bridge.calls.keypad import KeypadMode, KeypadOptions
+from bridge.calls.machine import MachineAction, MachineOptions
 from bridge.calls.routing import (
     MAX_MISTAKES,
     MAX_ROUTES,
@@ -179,6 +181,38 @@ def test_a_route_goes_before_the_agent_and_the_agent_before_the_settings() -> No
     )  # fmt: skip
 
 
+def test_what_becomes_of_keys_machines_and_transfers_is_taken_member_by_member() -> None:
+    routes = table(
+        {"number": "+49*", "agent": "a", "dtmf_to_agent": "each", "dtmf_end_key": "none", "redact_dtmf": True,
+         "voicemail_action": "hang_up", "fallback_to": "+4930123456"},
+        {"number": "+43*"},
+        a={"dtmf_to_agent": "off", "dtmf_pause_s": 4, "dtmf_length": 6, "dtmf_inband": True, "dtmf_end_key": "*",
+           "voicemail_message": "Bye.", "transfer_allow": ["+49*"]},
+    )  # fmt: skip
+    defaults = Defaults(
+        "agent_0", transfer_allow=("+1*",), fallback_to="sip:desk@pbx", keypad_inband=False,
+        machine=MachineOptions(MachineAction.LEAVE_MESSAGE, "Hello."),
+        keypad=KeypadOptions(KeypadMode.UPDATE, 1.0, 3, "", False),
+    )  # fmt: skip
+    assert routes.resolve("twilio", "+491", "", defaults) == Resolved(
+        "a", route="+49*", transfer_allow=("+49*",), fallback_to="+4930123456",
+        machine=MachineOptions(MachineAction.HANG_UP, "Bye."),
+        keypad=KeypadOptions(KeypadMode.EACH, 4.0, 6, "", True), keypad_inband=True,
+    )  # fmt: skip
+    assert routes.resolve("twilio", "+431", "", defaults) == Resolved(
+        "agent_0", route="+43*", transfer_allow=("+1*",), fallback_to="sip:desk@pbx",
+        machine=MachineOptions(MachineAction.LEAVE_MESSAGE, "Hello."),
+        keypad=KeypadOptions(KeypadMode.UPDATE, 1.0, 3, "", False),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("hint", "targets"), [("a", ()), ("h", ("+1*",))])
+def test_targets_are_one_agents_and_none_at_all_is_an_answer(hint: str, targets: tuple[str, ...]) -> None:
+    routes = table({"number": "*", "agent": "a", "transfer_allow": []})
+    defaults = Defaults("agent_0", transfer_allow=("+1*",))
+    assert routes.resolve("genesys", "+1", hint, defaults).transfer_allow == targets
+
+
 def test_zero_and_off_are_set_too() -> None:
     routes = table({"number": "*", "concurrency": 0, "daily_limit": 0, "burst": False, "recording": False})
     defaults = Defaults("agent_0", limits=AgentLimits(5, 50, True), recording=True)
@@ -311,6 +345,15 @@ def test_a_route_survives_json() -> None:
     route = Route(number="+49*", provider="twilio", agent="a", overflow=Overflow.DIVERT, overflow_divert_to="sip:a@pbx")
     assert encode_route(route) == (
         b'{"overflow":"divert","overflow_divert_to":"sip:a@pbx","number":"+49*","provider":"twilio","agent":"a"}'
+    )
+    assert decode_route(encode_route(route), Defaults(), CARRIERS) == route
+    route = Route(
+        number="*", transfer_allow=(), dtmf_to_agent=KeypadMode.OFF, voicemail_action=MachineAction.HANG_UP,
+        dtmf_pause_s=2.5, redact_dtmf=False,
+    )  # fmt: skip
+    assert encode_route(route) == (
+        b'{"transfer_allow":[],"voicemail_action":"hang_up","dtmf_to_agent":"off","dtmf_pause_s":2.5,'
+        b'"redact_dtmf":false,"number":"*"}'
     )
     assert decode_route(encode_route(route), Defaults(), CARRIERS) == route
 

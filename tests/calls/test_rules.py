@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from bridge.calls.keypad import KeypadMode
+from bridge.calls.machine import MachineAction
 from bridge.calls.rules import Overflow, Route, Rules, is_agent_id, parse_route, parse_rules
 
 CARRIERS = ("twilio", "genesys")
@@ -25,6 +27,16 @@ EVERYTHING: dict[str, Any] = {
     "overflow_divert_to": "0049 30 999999",
     "recording": "on",
     "personalization": "off",
+    "transfer_allow": ["+49 30 *", "sip:*@PBX.example.com", "Sales", " "],
+    "fallback_to": "sip:desk@pbx.example.com",
+    "voicemail_action": "Leave_Message",
+    "voicemail_message": " Please call back. ",
+    "dtmf_to_agent": "Update",
+    "dtmf_pause_s": 3,
+    "dtmf_length": 4,
+    "dtmf_end_key": "NONE",
+    "dtmf_inband": True,
+    "redact_dtmf": "on",
 }
 
 
@@ -40,14 +52,35 @@ def test_every_member() -> None:
         number="+4930*", provider="twilio", agent="agent_1", environment="staging", branch="agtbrch_1",
         language="pt-br", concurrency=5, daily_limit=100, burst=True, overflow=Overflow.QUEUE, overflow_queue_s=30.0,
         overflow_divert_to="+4930999999", recording=True, personalization=False,
+        transfer_allow=("+4930*", "sip:*@pbx.example.com", "sales"), fallback_to="sip:desk@pbx.example.com",
+        voicemail_action=MachineAction.LEAVE_MESSAGE, voicemail_message="Please call back.",
+        dtmf_to_agent=KeypadMode.UPDATE, dtmf_pause_s=3.0, dtmf_length=4, dtmf_end_key="none", dtmf_inband=True,
+        redact_dtmf=True,
     )  # fmt: skip
     assert route.key == ("+4930*", "twilio")
 
 
 def test_members_may_be_in_capitals_and_blank_or_null() -> None:
-    route, mistakes = route_and_mistakes(NUMBER="*", agent="", provider="", recording=None)
+    route, mistakes = route_and_mistakes(
+        NUMBER="*", agent="", provider="", recording=None, fallback_to="", voicemail_message="", dtmf_end_key=""
+    )
     assert mistakes == []
     assert route == Route(number="*")
+
+
+@pytest.mark.parametrize("nothing", ["", [], " , "])
+def test_an_empty_list_of_targets_closes_every_way_out(nothing: object) -> None:
+    route, mistakes = route_and_mistakes(number="*", transfer_allow=nothing)
+    assert mistakes == []
+    assert route == Route(number="*", transfer_allow=())
+    assert route_and_mistakes(number="*", transfer_allow="+49*, sales")[0] == Route(
+        number="*", transfer_allow=("+49*", "sales")
+    )
+
+
+def test_off_may_be_written_without_quotes() -> None:
+    route, _ = route_and_mistakes(number="*", dtmf_to_agent=False)
+    assert route == Route(number="*", dtmf_to_agent=KeypadMode.OFF)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +108,30 @@ def test_members_may_be_in_capitals_and_blank_or_null() -> None:
          "code, such as +49301234567"),
         ("overflow_divert_to", 110, "overflow_divert_to is 110; give a number such as +49301234567, or a sip: address"),
         ("recording", [], "recording is []; give true or false"),
+        ("transfer_allow", 49, "transfer_allow is 49; give a list of patterns such as +4930*, sip:*@pbx.example.com, "
+         "sales"),
+        ("transfer_allow", [49], "transfer_allow is 49; give a list of patterns such as +4930*, "
+         "sip:*@pbx.example.com, sales"),
+        ("transfer_allow", "*1*2*3*4*", "transfer_allow has more than 4 stars; use fewer"),
+        ("transfer_allow", ["+49*"] * 1001, "transfer_allow has 1001 patterns; there may be 1000"),
+        ("fallback_to", "help", "fallback_to is no international number; give it with + and country code, such as "
+         "+49301234567"),
+        ("voicemail_action", "leave", "voicemail_action is 'leave'; give one of continue, hang_up, leave_message"),
+        ("voicemail_message", "a\nb", "voicemail_message is 'a\\nb'; give a text of up to 1000 printable characters"),
+        ("voicemail_message", "x" * 1001, f"voicemail_message is '{'x' * 59}...; give a text of up to 1000 printable "
+         "characters"),
+        ("dtmf_to_agent", True, "dtmf_to_agent is True; give one of off, each, message, update"),
+        ("dtmf_pause_s", 31, "dtmf_pause_s is 31; give seconds above 0, up to 30"),
+        ("dtmf_length", 65, "dtmf_length is 65; give a whole number from 0 to 64"),
+        ("dtmf_end_key", "0", "dtmf_end_key is '0'; give one of #, *, none"),
+        ("dtmf_end_key", 0, "dtmf_end_key is 0; give one of #, *, none"),
+        ("dtmf_inband", "yes", "dtmf_inband is 'yes'; give true or false"),
+        ("redact_dtmf", 1, "redact_dtmf is 1; give true or false"),
         ("agnet", "a", "agnet is no member of it; did you mean agent?"),
         ("a\nb", "a", "'a\\nb' is no member of it; there are number, agent, environment, branch, language, "
          "concurrency, daily_limit, burst, overflow, overflow_queue_s, overflow_divert_to, recording, "
-         "personalization, provider"),
+         "personalization, transfer_allow, fallback_to, voicemail_action, voicemail_message, dtmf_to_agent, "
+         "dtmf_pause_s, dtmf_length, dtmf_end_key, dtmf_inband, redact_dtmf, provider"),
     ],
 )  # fmt: skip
 def test_a_wrong_member_is_named_with_its_mend(name: str, value: Any, problem: str) -> None:

@@ -329,3 +329,23 @@ def test_no_peaks_in_silence_or_next_to_nothing() -> None:
     assert dominant_frequencies(alaw_to_pcm(b"\xd5" * 800), 8000, 3) == []
     assert dominant_frequencies(b"", 8000) == []
     assert dominant_frequencies(b"\x00\x40" * 7, 8000) == []
+
+
+def test_a_press_is_known_before_it_is_over() -> None:
+    detector = DtmfDetector(8000)
+
+    def pressing_now() -> DtmfHit | None:
+        return detector.pressing
+
+    assert pressing_now() is None
+    assert detector.process(bytes(800) + dtmf("5", 8000, 28, 0)) == []
+    assert pressing_now() is None  # too short to count
+    assert detector.process(dtmf("5", 8000, 80, 0)) == []
+    pressing = pressing_now()
+    assert pressing is not None
+    assert pressing.digit == "5"
+    assert pressing.start_sample == pytest.approx(400, abs=60)
+    [hit] = detector.process(bytes(1600))
+    assert (hit.digit, hit.start_sample) == ("5", pressing.start_sample)
+    assert hit.duration_ms >= pressing.duration_ms
+    assert pressing_now() is None

@@ -8,15 +8,31 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
 
 from bridge.auth.api_keys import ApiKey, Scope
+from bridge.calls.keypad import KeypadMode, KeypadOptions
 from bridge.calls.webhooks import ALL_EVENTS
 from bridge.config import Settings, is_secret, load_settings
 from bridge.errors import ConfigError, LocalError
 from bridge.settings.base import Topic, facts_of
 
 UUID = "d7934305-0972-4844-938e-9060eef73d05"
+ACCOUNT, OTHER_ACCOUNT, API_KEY = "AC" + "0" * 32, "AC" + "1" * 32, "SK" + "a" * 32
+
+
+def pem_of(key: PrivateKeyTypes, password: bytes | None = None) -> str:
+    lock = BestAvailableEncryption(password) if password else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock).decode()
+
+
+_RSA = rsa.generate_private_key(65537, 2048)
+RSA_PEM = pem_of(_RSA)
+LOCKED_PEM = pem_of(_RSA, b"hunter2")
+EC_PEM = pem_of(ec.generate_private_key(ec.SECP256R1()))
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +65,35 @@ def test_the_defaults_of_the_new_settings() -> None:
     assert (settings.api_keys, settings.webhook_signing_secret, settings.elevenlabs_webhook_secrets) == ((), "", ())
     assert (settings.webhook_header_map, settings.personalization_header_map) == ({}, {})
     assert (settings.carrier_options, settings.genesys_output_wait_s) == ({"genesys_when_full": "retry"}, 5.0)
+
+
+def test_the_defaults_of_what_agents_and_callers_do() -> None:
+    settings = load_settings({})
+    assert settings.keypad_options == KeypadOptions(KeypadMode.MESSAGE, 2.0, 0, "#", False)
+    assert (settings.dtmf_inband, settings.dtmf_webhook_url, settings.dtmf_webhook_header_map) == (False, None, {})
+    assert (settings.tool_name_map, settings.tool_timeout_s, settings.transfer_allow) == ({}, 20.0, ())
+    assert (settings.transfer_type, settings.transfer_ring_s, settings.transfer_accept_key) == ("auto", 30, "")
+    assert settings.transfer_machine_detection is True
+    assert (settings.outbound_ring_s, settings.machine_detection) == (60, "off")
+    assert (settings.voicemail_action, settings.voicemail_message, settings.voicemail_audio) == ("continue", None, None)
+    assert (settings.agent_reconnect, settings.agent_reconnect_s, settings.fallback_to) == (True, 2.0, None)
+    assert (settings.apology_audio, settings.elevenlabs_voice_id) == (None, None)
+    assert (settings.flight_recorder, settings.flight_recorder_kb, settings.flight_audio) == ("errors", 512, False)
+    assert settings.retention_flights_days == 30
+
+
+def test_the_defaults_of_the_carriers_interfaces() -> None:
+    settings = load_settings({})
+    assert (settings.twilio_api_base_url, settings.vonage_api_base_url) == (
+        "https://api.twilio.com",
+        "https://api.nexmo.com",
+    )
+    assert (settings.twilio_edge, settings.twilio_region, settings.twilio_calls_per_second) == (None, None, 1.0)
+    assert (settings.twilio_from_numbers, settings.vonage_from_numbers) == ((), ())
+    assert (settings.twilio_rest_credentials, settings.carrier_request_timeout_s) == (None, 5.0)
+    assert (settings.vonage_application_id, settings.vonage_private_key) == (None, None)
+    assert (settings.vonage_signature_secrets, settings.vonage_webhook_allow) == ((), ())
+    assert (settings.vonage_topology, settings.vonage_rate_hz) == ("direct", 16000)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +223,119 @@ def test_what_genesys_needs() -> None:
     assert settings.genesys_output_wait_s == 0
 
 
+def test_an_instance_may_be_reached_on_its_own() -> None:
+    settings = load_settings({"PUBLIC_URL": "https://bridge.example", "INSTANCE_URL": "https://b1.bridge.example/x/"})
+    assert settings.instance_base_url == "https://b1.bridge.example/x"
+    assert settings.instance_ws_url == "wss://b1.bridge.example/x"
+    alone = load_settings({"PUBLIC_URL": "https://bridge.example"})
+    assert (alone.instance_base_url, alone.instance_ws_url) == ("https://bridge.example", "wss://bridge.example")
+
+
+def test_what_becomes_of_keys() -> None:
+    settings = load_settings(
+        {
+            "DTMF_TO_AGENT": "Update", "DTMF_PAUSE_S": "3", "DTMF_LENGTH": "4", "DTMF_END_KEY": "*",
+            "DTMF_INBAND": "on", "REDACT_DTMF": "on", "DTMF_WEBHOOK_URL": "http://10.0.0.1/keys",
+            "DTMF_WEBHOOK_HEADERS": '{"X-Api-Key": "hunter2"}',
+        }
+    )  # fmt: skip
+    assert settings.keypad_options == KeypadOptions(KeypadMode.UPDATE, 3.0, 4, "*", True)
+    assert (settings.dtmf_inband, settings.dtmf_webhook_url) == (True, "http://10.0.0.1/keys")
+    assert settings.dtmf_webhook_header_map == {"X-Api-Key": "hunter2"}
+    assert "hunter2" not in repr(settings)
+    assert load_settings({"DTMF_END_KEY": "none"}).keypad_options.end_key == ""
+
+
+def test_an_end_key_in_a_dotenv_file(empty_folder: Path) -> None:
+    (empty_folder / ".env").write_text("DTMF_END_KEY=#\nDTMF_TO_AGENT=each # of them\n")
+    settings = load_settings({})
+    assert (settings.dtmf_end_key, settings.dtmf_to_agent) == ("#", "each")
+
+
+def test_tools_may_have_other_names() -> None:
+    settings = load_settings({"TOOL_NAMES": '{"transfer_to_number": "connect_caller", "hold": ""}'})
+    assert settings.tool_name_map == {"transfer_to_number": "connect_caller", "hold": ""}
+
+
+@pytest.mark.parametrize("key", ["0", "9", "*", "#", " 5 "])
+def test_a_key_that_takes_the_caller(key: str) -> None:
+    assert load_settings({"TRANSFER_ACCEPT_KEY": key}).transfer_accept_key == key.strip()
+
+
+def test_what_callers_hear_when_the_agent_failed(empty_folder: Path) -> None:
+    (empty_folder / "sorry.wav").write_bytes(b"RIFF")
+    (empty_folder / "sorry").mkdir()
+    assert load_settings({"APOLOGY_AUDIO": "sorry.wav"}).apology_audio == Path("sorry.wav")
+    assert mistakes(APOLOGY_AUDIO="sorry") == [
+        "APOLOGY_AUDIO (from environment) is a folder without WAV files; put in default.wav, or one a language such as "
+        "de.wav"
+    ]
+    (empty_folder / "sorry" / "default.wav").write_bytes(b"RIFF")
+    settings = load_settings({"APOLOGY_AUDIO": "sorry", "FALLBACK_TO": "0049 30 123456", "AGENT_RECONNECT": "off"})
+    assert (settings.apology_audio, settings.fallback_to) == (Path("sorry"), "+4930123456")
+    assert settings.agent_reconnect is False
+
+
+def test_what_twilio_needs() -> None:
+    settings = load_settings(
+        {
+            "TWILIO_ACCOUNT_SID": ACCOUNT, "TWILIO_AUTH_TOKEN": "token,old",
+            "TWILIO_SUBACCOUNT_TOKENS": f"{OTHER_ACCOUNT}=t1, {OTHER_ACCOUNT}=t2",
+            "TWILIO_EDGE": "dublin", "TWILIO_REGION": "ie1", "TWILIO_FROM_NUMBERS": "+1 555 010 0100, 0049 30 123456",
+        }
+    )  # fmt: skip
+    assert settings.twilio_keys.subaccount_tokens == {OTHER_ACCOUNT: ("t1", "t2")}
+    assert settings.carrier_secrets["twilio_subaccount_tokens"] == (f"{OTHER_ACCOUNT}=t1", f"{OTHER_ACCOUNT}=t2")
+    assert settings.twilio_from_numbers == ("+15550100100", "+4930123456")
+    assert settings.twilio_rest_credentials == (ACCOUNT, "token")
+    assert (settings.twilio_edge, settings.twilio_region) == ("dublin", "ie1")
+
+
+def test_an_api_key_goes_before_the_token() -> None:
+    environ = {"TWILIO_ACCOUNT_SID": ACCOUNT, "TWILIO_API_KEY": API_KEY, "TWILIO_API_KEY_SECRET": "hunter2"}
+    settings = load_settings({**environ, "TWILIO_AUTH_TOKEN": "token"})
+    assert settings.twilio_rest_credentials == (API_KEY, "hunter2")
+    assert load_settings(environ).twilio_rest_credentials == (API_KEY, "hunter2")
+    del environ["TWILIO_ACCOUNT_SID"]
+    assert load_settings(environ).twilio_rest_credentials is None
+
+
+def test_what_vonage_needs(empty_folder: Path) -> None:
+    settings = load_settings(
+        {
+            "VONAGE_APPLICATION_ID": UUID, "VONAGE_SIGNATURE_SECRET": "new,old", "VONAGE_RATE_HZ": "24000",
+            "VONAGE_TOPOLOGY": "Conversation", "VONAGE_WEBHOOK_ALLOW": "Hooks.example.com, *.example.org,10.0.0.1",
+            "VONAGE_FROM_NUMBERS": "+44 20 7946 0000",
+        }
+    )  # fmt: skip
+    assert settings.vonage_signature_secrets == settings.carrier_secrets["vonage_signature_secret"] == ("new", "old")
+    assert (settings.vonage_application_id, settings.vonage_rate_hz) == (UUID, 24000)
+    assert (settings.vonage_topology, settings.vonage_from_numbers) == ("conversation", ("+442079460000",))
+    assert settings.vonage_webhook_allow == ("hooks.example.com", "*.example.org", "10.0.0.1")
+    assert Settings(vonage_rate_hz=8000).vonage_rate_hz == 8000
+
+
+@pytest.mark.parametrize("way", ["escaped", "lines", "file", "dotenv", "toml", "windows"])
+def test_a_private_key_however_it_is_given(way: str, empty_folder: Path) -> None:
+    environ: dict[str, str] = {}
+    if way == "escaped":
+        environ["VONAGE_PRIVATE_KEY"] = RSA_PEM.replace("\n", "\\n")
+    elif way == "lines":
+        environ["VONAGE_PRIVATE_KEY"] = RSA_PEM
+    elif way == "windows":
+        environ["VONAGE_PRIVATE_KEY"] = RSA_PEM.replace("\n", "\r\n")
+    elif way == "file":
+        (empty_folder / "private.key").write_text(RSA_PEM)
+        environ["VONAGE_PRIVATE_KEY"] = "private.key"
+    elif way == "dotenv":
+        (empty_folder / ".env").write_text(f'VONAGE_PRIVATE_KEY="{RSA_PEM}"\n')
+    else:
+        (empty_folder / "bridge.toml").write_text(f'vonage_private_key = """{RSA_PEM}"""\n')
+    key = load_settings(environ).vonage_private_key
+    assert key is not None
+    assert key.get_secret_value() == RSA_PEM
+
+
 # --- what is not ---------------------------------------------------------------------------------------------
 
 NOT_REDIS = "is no address of a Redis; give redis://HOST:6379/0, rediss://HOST:6379/0 (TLS) or unix:///PATH"
@@ -185,6 +343,9 @@ NO_URL = "give an absolute URL such as https://hooks.example.com/bridge"
 HEADERS = 'give a JSON object of texts such as {"X-Api-Key": "..."}'
 NOT_DATABASE = "is no address of a database; give postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///PATH"
 NO_ZONE = "is no time zone that this machine knows; give an IANA name such as Europe/Berlin (and install tzdata)"
+NO_PEM = "is neither a PEM text nor the path of a PEM file that can be read"
+NO_KEY = "cannot be read as a private key without a password; download it again from Vonage"
+TOOLS = 'give a JSON object such as {"transfer_to_number": "connect_caller"}'
 NO_NUMBER = "is no international number; give it with + and country code, such as +49301234567"
 
 
@@ -236,6 +397,54 @@ NO_NUMBER = "is no international number; give it with + and country code, such a
         ("GENESYS_CLIENT_SECRET", "c2Vj,hunter2!", "entry 2 is no base64 text; copy the client secret again from "),
         ("GENESYS_ORGANIZATION_ID", f"{UUID},x", "entry 2 is no UUID; copy the organization ID again from Genesys"),
         ("GENESYS_WHEN_FULL", "hide", "is 'hide'; give one of retry, overflow, refuse"),
+        ("INSTANCE_URL", "https://h/?hunter2", "holds a query or fragment; give only scheme, host, port and path"),
+        ("TWILIO_SUBACCOUNT_TOKENS", f"{ACCOUNT}=a,hunter2", "entry 2 is not of the form AC...=token; give the "),
+        ("TWILIO_SUBACCOUNT_TOKENS", "SK1=hunter2", "entry 1 is not of the form AC...=token; give the subaccount's "),
+        ("TWILIO_FROM_NUMBERS", "+15550100100,030 hunter2", "entry 2 is no international number; give each with + "),
+        ("TWILIO_FROM_NUMBERS", "sip:a@hunter2", "entry 1 is no international number; give each with + and country "),
+        ("TWILIO_CALLS_PER_SECOND", "0", "is '0'; give a number above 0, up to 1000"),
+        ("TWILIO_API_BASE_URL", "api.twilio.com", "is no absolute http or https URL; give an absolute URL such as "),
+        ("CARRIER_REQUEST_TIMEOUT_S", "31", "is '31'; give a number above 0, up to 30"),
+        ("VONAGE_APPLICATION_ID", "abc", "is 'abc'; give a UUID"),
+        ("VONAGE_PRIVATE_KEY", "hunter2", NO_PEM),
+        ("VONAGE_PRIVATE_KEY", "gone/private.key", NO_PEM),
+        ("VONAGE_PRIVATE_KEY", "hunter2" * 1000, NO_PEM),
+        ("VONAGE_PRIVATE_KEY", "-----BEGIN PRIVATE KEY-----hunter2", NO_KEY),
+        ("VONAGE_PRIVATE_KEY", "-----BEGIN PRIVATE KEY-----hünter2", "is no PEM text; download the application's "),
+        ("VONAGE_PRIVATE_KEY", "-----BEGIN PRIVATE KEY-----" + "x" * 20_000, "is no PEM text; download the "),
+        ("VONAGE_PRIVATE_KEY", EC_PEM, "is no RSA private key of 1024 bits or more; download it again from Vonage"),
+        ("VONAGE_PRIVATE_KEY", LOCKED_PEM, NO_KEY),
+        ("VONAGE_WEBHOOK_ALLOW", "h.example,https://hunter2/", "entry 2 is no host; give a list such as "),
+        ("VONAGE_WEBHOOK_ALLOW", "*", "entry 1 is no host; give a list such as hooks.example.com, *.example.org"),
+        ("VONAGE_RATE_HZ", "44100", "is '44100'; give one of 8000, 16000, 24000"),
+        ("VONAGE_RATE_HZ", "fast", "is 'fast'; give one of 8000, 16000, 24000"),
+        ("VONAGE_TOPOLOGY", "star", "is 'star'; give one of direct, conversation"),
+        ("DTMF_TO_AGENT", "loud", "is 'loud'; give one of message, update, each, off"),
+        ("DTMF_LENGTH", "65", "is '65'; give a whole number from 0 to 64"),
+        ("DTMF_END_KEY", "0", "is '0'; give one of #, *, none"),
+        ("DTMF_WEBHOOK_HEADERS", "hunter2", f"is no JSON; {HEADERS}"),
+        ("TOOL_NAMES", "hold", f"is no JSON; {TOOLS}"),
+        ("TOOL_NAMES", "[]", f"is no JSON object of texts; {TOOLS}"),
+        ("TOOL_NAMES", '{"hold": 1}', f"is no JSON object of texts; {TOOLS}"),
+        ("TOOL_NAMES", '{"hodl": "x"}', "has 'hodl', which is no tool; there are transfer_to_number, "),
+        ("TOOL_NAMES", '{"hold": "resume"}', "gives two tools the name resume; each needs its own"),
+        ("TOOL_TIMEOUT_S", "0", "is '0'; give a number above 0, up to 120"),
+        ("TRANSFER_RING_S", "4", "is '4'; give a whole number from 5 to 300"),
+        ("TRANSFER_ACCEPT_KEY", "12", "is '12'; give one of 0-9, * and #"),
+        ("TRANSFER_ACCEPT_KEY", "A", "is 'A'; give one of 0-9, * and #"),
+        ("TRANSFER_TYPE", "cold", "is 'cold'; give one of auto, conference, blind"),
+        ("OUTBOUND_RING_S", "601", "is '601'; give a whole number from 5 to 600"),
+        ("MACHINE_DETECTION", "on", "is 'on'; give one of off, enable, detect_message_end"),
+        ("VOICEMAIL_ACTION", "leave", "is 'leave'; give one of continue, hang_up, leave_message"),
+        ("VOICEMAIL_MESSAGE", "x" * 1001, f"is '{'x' * 60}...'; give a text of up to 1000 characters"),
+        ("VOICEMAIL_AUDIO", "gone.wav", "is no file that is there; give the path of a WAV file"),
+        ("APOLOGY_AUDIO", "gone", "is no file or folder that is there; give a WAV file, or a folder with default.wav"),
+        ("ELEVENLABS_VOICE_ID", "a/b", "is 'a/b'; give up to 128 letters, digits, underscores and hyphens"),
+        ("AGENT_RECONNECT_S", "0", "is '0'; give a number above 0, up to 30"),
+        ("FALLBACK_TO", "hunter2", NO_NUMBER),
+        ("FLIGHT_RECORDER", "on", "is 'on'; give one of errors, all, off"),
+        ("FLIGHT_RECORDER_KB", "15", "is '15'; give a whole number from 16 to 65536"),
+        ("RETENTION_FLIGHTS_DAYS", "-1", "is '-1'; give a whole number from 0 to 36500"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_mend(name: str, value: str, problem: str) -> None:
@@ -263,13 +472,40 @@ def test_keys_of_a_bucket_come_in_pairs() -> None:
     assert load_settings({"RECORDING_S3_ACCESS_KEY": "a", "RECORDING_S3_SECRET_KEY": "b"}).recording_s3_secret_key
 
 
+@pytest.mark.parametrize(
+    ("one", "value", "other"),
+    [("TWILIO_API_KEY", API_KEY, "TWILIO_API_KEY_SECRET"), ("TWILIO_EDGE", "dublin", "TWILIO_REGION")],
+)
+def test_what_goes_together_at_twilio(one: str, value: str, other: str) -> None:
+    assert mistakes(**{one: value}) == [f"{other} is not set although {one} is; set both or neither"]
+    assert mistakes(**{other: "ie1"}) == [
+        f"{other} (from environment) is set although {one} is not; set both or neither"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "value", "problem"),
+    [
+        ("TWILIO_API_KEY", "hunter2", "is no SID of an API key; give SK and 32 hex digits"),
+        ("TWILIO_EDGE", "Dublin", "is 'Dublin'; give an edge such as dublin"),
+    ],
+)
+def test_a_wrong_half_hides_no_other_mistake(one: str, value: str, problem: str) -> None:
+    other = {"TWILIO_API_KEY": "TWILIO_API_KEY_SECRET", "TWILIO_EDGE": "TWILIO_REGION"}[one]
+    assert mistakes(**{one: value, other: "ie1"}) == [f"{one} (from environment) {problem}"]
+    assert mistakes(TWILIO_EDGE="dublin", TWILIO_REGION="Ireland") == [
+        "TWILIO_REGION (from environment) is 'Ireland'; give a region such as ie1"
+    ]
+
+
 # --- how they are declared -----------------------------------------------------------------------------------
 
 
 def test_secrets_are_known_as_such() -> None:
     assert [name for name in Settings.model_fields if is_secret(name)] == [
-        "bridge_api_key", "elevenlabs_api_key", "twilio_auth_token", "twilio_shared_keys", "genesys_api_key",
-        "genesys_client_secret", "personalization_headers", "webhook_secret", "webhook_headers",
+        "bridge_api_key", "elevenlabs_api_key", "twilio_auth_token", "twilio_shared_keys", "twilio_subaccount_tokens",
+        "twilio_api_key", "twilio_api_key_secret", "vonage_private_key", "vonage_signature_secret", "genesys_api_key",
+        "genesys_client_secret", "dtmf_webhook_headers", "personalization_headers", "webhook_secret", "webhook_headers",
         "elevenlabs_webhook_secret", "database_url", "recording_s3_access_key", "recording_s3_secret_key", "redis_url",
     ]  # fmt: skip
 
@@ -280,7 +516,10 @@ def test_what_was_opened_at_the_start_waits_for_a_restart() -> None:
         "database_url", "recording_dir", "recording_s3_url", "recording_s3_endpoint", "recording_s3_region",
         "recording_s3_access_key", "recording_s3_secret_key", "redis_url", "redis_prefix", "limits_when_redis_down",
         "log_format", "call_token_ttl_s", "webhook_url", "redact_numbers", "bridge_auth", "recording_format",
-        "retention_records_days", "retention_transcripts_days", "retention_audio_days",
+        "retention_records_days", "retention_transcripts_days", "retention_audio_days", "instance_url",
+        "twilio_api_key", "twilio_api_key_secret", "twilio_api_base_url", "twilio_edge", "twilio_region",
+        "vonage_application_id", "vonage_private_key", "vonage_api_base_url", "carrier_request_timeout_s",
+        "dtmf_webhook_url", "dtmf_webhook_headers", "voicemail_audio", "apology_audio", "retention_flights_days",
     }  # fmt: skip
 
 
