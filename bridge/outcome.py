@@ -67,6 +67,15 @@ OPERATOR_HANGUP = _define(_OK, "operator_hangup", "Nothing to do: somebody ended
 PROBE = _define(_OK, "probe", "Nothing to do: the carrier tried the connection; no call took place.")
 TRANSFERRED = _define(_OK, "transferred", "Nothing to do: the agent handed the caller on.")
 DIVERTED = _define(_OK, "diverted", "All slots were taken and the route's overflow number took the call.")
+VOICEMAIL = _define(
+    _OK,
+    "voicemail",
+    "Nothing to do: an answering machine took the call and was left a message or hung up on, as VOICEMAIL_ACTION says.",
+)
+FAX = _define(_OK, "fax", "Nothing to do: a fax machine took the call and was hung up on; drop this number.")
+CALL_CANCELED = _define(
+    _OK, "call_canceled", "Nothing to do: the placed call was taken back at the carrier while it still rang."
+)
 
 BAD_MESSAGE = _define(
     _CLIENT,
@@ -104,6 +113,24 @@ RATE_LIMITED = _define(
     _CLIENT,
     "rate_limited",
     "One source placed calls faster than CALLS_PER_SECOND_PER_SOURCE; raise it if these are genuine.",
+)
+
+LINE_BUSY = _define(_CLIENT, "line_busy", "The placed call found the line busy, or was declined; try again later.")
+NO_ANSWER = _define(
+    _CLIENT,
+    "no_answer",
+    "Nobody answered the placed call in time; try again later, or let it ring longer (ring_timeout_s).",
+)
+LINE_FAILED = _define(
+    _CLIENT,
+    "line_failed",
+    "The carrier could not connect the placed call; check that the number exists, and the carrier's own log.",
+)
+CONTROL_FAILED = _define(
+    _CLIENT,
+    "control_failed",
+    "The carrier's control interface refused the request or did not answer; the log line says which. Check the "
+    "credentials, the numbers and the carrier's status page.",
 )
 
 DRAINING = _define(_SERVER, "draining", "The bridge is shutting down; the carrier was told to go elsewhere.")
@@ -208,4 +235,10 @@ CARRIER_SILENT = _define(
     Result.INDETERMINATE,
     "carrier_silent",
     "The carrier sent nothing at all for CARRIER_SILENCE_S seconds; the line is dead.",
+)
+NO_MEDIA = _define(
+    Result.INDETERMINATE,
+    "no_media",
+    "The call was answered and its media stream never came: the other side hung up at once, or the carrier cannot "
+    "reach PUBLIC_URL; its own log says which.",
 )

@@ -28,6 +28,9 @@ def test_who_answers_for_what() -> None:
             "probe",
             "transferred",
             "diverted",
+            "voicemail",
+            "fax",
+            "call_canceled",
         ],
         Result.CLIENT_ERROR: [
             "bad_message",
@@ -37,6 +40,10 @@ def test_who_answers_for_what() -> None:
             "unsupported_media",
             "bad_variables",
             "rate_limited",
+            "line_busy",
+            "no_answer",
+            "line_failed",
+            "control_failed",
         ],
         Result.SERVER_ERROR: [
             "draining",
@@ -64,7 +71,7 @@ def test_who_answers_for_what() -> None:
             "agent_format",
             "agent_garbage",
         ],
-        Result.INDETERMINATE: ["carrier_lost", "carrier_silent"],
+        Result.INDETERMINATE: ["carrier_lost", "carrier_silent", "no_media"],
     }
 
 

@@ -1,175 +1,157 @@
-"""Twilio's webhooks: the answer that starts a stream, the fallback behind it, and status reports.
+"""Twilio's webhooks: the answer that starts a stream, the fallback behind it, and reports on calls and streams.
 
-Every request is verified first (``bridge.auth.twilio``); a missing or wrong signature gives 403, never more.
-The body is read raw and with a bound before anything is parsed, because the signature covers every field, the
-blank ones included.
+Every request is verified first (``twilio_forms``). Twilio repeats a webhook whose answer got lost, and its reports come
+in any order: every handler may be asked again, and answers a call that it does not know without acting.
+
+Calls that the bridge has placed carry ``?call=`` with our id of them (``bridge.server.outbound``).
 """
 
 from __future__ import annotations
 
-import asyncio
-from urllib.parse import parse_qsl
-
 from fastapi import APIRouter, Request, Response
 
-from bridge.auth import twilio as signature
+from bridge.auth.tokens import CallClaims
+from bridge.calls.outbound import StatusReport
 from bridge.events import CallInfo
-from bridge.outcome import Result
 from bridge.providers import twilio, twilio_twiml
-from bridge.server.answer import Busy, Divert, answer
-from bridge.server.service import DIVERT_TO, Bridge
+from bridge.server.answer import Answer, Busy, Connect, Divert, answer
+from bridge.server.outbound import Outbound
+from bridge.server.service import Bridge
+from bridge.server.twilio_fallback import after_stream
+from bridge.server.twilio_fields import call_info, status_report
+from bridge.server.twilio_forms import TwilioForms, plain, xml
 
-MAX_BODY_BYTES = 64 * 1024
-"""Twilio's longest webhook is a few kilobytes."""
-
-BODY_TIMEOUT_S = 10.0
-"""Twilio sends a webhook in one packet; a body that takes longer is somebody holding connections open."""
-
-MAX_FIELDS = 500
-"""Form fields read at most; Twilio sends some forty, and operators may add their own."""
-
-APOLOGY = "We are sorry, a technical problem came up. Please call again later."
-"""What the caller hears when a call broke; without it there would only be a click."""
-
-
-END_WAIT_S = 1.0
-"""How long a fallback waits to hear how the stream ended: another process may have carried it."""
-
-
-class Refused(Exception):
-    """The request is not answered; ``response`` is what the peer gets."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status_code)
-        self.response = response
-
-
-def _xml(text: str) -> Response:
-    return Response(text, media_type="text/xml")
-
-
-async def _read_body(request: Request) -> bytes:
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise Refused(Response("body too large\n", status_code=413, media_type="text/plain"))
-    except TimeoutError:
-        raise Refused(Response("body too slow\n", status_code=408, media_type="text/plain")) from None
-    return bytes(body)
+MAX_SHOWN_CHARS = 200
+"""Of a report's text in the log."""
 
 
 class TwilioWebhooks:
-    """The routes below ``/twilio``."""
+    """The routes below ``/twilio``. Without ``outbound`` this bridge has placed no call."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, outbound: Outbound | None = None) -> None:
         self._bridge = bridge
+        self._outbound = outbound
+        forms = TwilioForms(bridge)
         self.router = APIRouter(prefix="/twilio", tags=["twilio"])
         for path, handler in (
-            ("/voice", self.voice),
-            ("/fallback", self.fallback),
-            ("/status", self.report),
-            ("/amd", self.report),
+            ("/voice", self._voice),
+            ("/fallback", self._fallback),
+            ("/status", self._status),
+            ("/amd", self._amd),
         ):
-            self.router.add_api_route(path, handler, methods=["POST"], response_model=None)
+            self.router.add_api_route(path, forms.endpoint(handler), methods=["POST"], response_model=None)
 
-    async def voice(self, request: Request) -> Response:
-        """Answer a call: connect it to our media socket, or tell it busy."""
-        try:
-            form = await self._verified_form(request)
-        except Refused as refused:
-            return refused.response
-        info = _call_info(form)
+    # --- the answer ---
+
+    async def _voice(self, request: Request, form: dict[str, str]) -> Response:
+        """Answer a call: connect it to our media socket, tell it busy, or send it elsewhere."""
+        info = call_info(form)
         if not info.call_sid:
-            return Response("CallSid is missing\n", status_code=400, media_type="text/plain")
+            return plain("CallSid is missing", 400)
+        call_id = request.query_params.get("call", "")
+        if call_id:
+            return await self._voice_of_placed(call_id, info)
         decided = await answer(self._bridge, info)
         if isinstance(decided, Divert):
-            return _xml(twilio_twiml.dial(decided.target))
+            return xml(twilio_twiml.dial(decided.target))
         if isinstance(decided, Busy):
-            return _xml(twilio_twiml.reject_busy())
+            return xml(twilio_twiml.reject_busy())
+        await self._bridge.shared.put(
+            _reserved(info.call_sid), decided.token.encode(), self._bridge.settings.call_token_ttl_s
+        )
+        return self._connect(decided, info, "")
+
+    async def _voice_of_placed(self, call_id: str, info: CallInfo) -> Response:
+        """A call of ours was answered. One that is none, or was given up, is hung up on: it is being paid for."""
+        decided: Answer | None = None
+        if self._outbound is not None:
+            decided = await self._outbound.answered(call_id, info)
+        if isinstance(decided, Connect):
+            return self._connect(decided, info, f"?call={call_id}")
+        return xml(twilio_twiml.hang_up())
+
+    def _connect(self, decided: Connect, info: CallInfo, query: str) -> Response:
         settings = self._bridge.settings
-        return _xml(
-            twilio_twiml.connect_stream(
-                settings.public_ws_url + twilio.SPEC.media_paths[0],
-                {
-                    twilio.PARAM_TOKEN: decided.token,
-                    twilio.PARAM_CALLER: info.caller,
-                    twilio.PARAM_CALLED: info.called,
-                },
-                settings.public_base_url + "/twilio/fallback",
-            )
+        parameters = {
+            twilio.PARAM_TOKEN: decided.token,
+            twilio.PARAM_CALLER: info.caller,
+            twilio.PARAM_CALLED: info.called,
+        }
+        stream_url = settings.public_ws_url + twilio.SPEC.media_paths[0]
+        base = settings.public_base_url + "/twilio"
+        return xml(
+            twilio_twiml.connect_stream(stream_url, parameters, f"{base}/fallback", status_url=f"{base}/status{query}")
         )
 
-    async def fallback(self, request: Request) -> Response:
-        """After the stream: hang up after a proper end, divert where the route says so, otherwise apologise."""
-        try:
-            form = await self._verified_form(request)
-        except Refused as refused:
-            return refused.response
-        end = await self._bridge.shared.end_of(form.get("CallSid", ""), END_WAIT_S)
-        if end is not None and end.extra.get(DIVERT_TO):
-            return _xml(twilio_twiml.dial(end.extra[DIVERT_TO]))
-        if end is not None and end.reason.result is Result.SUCCESS:
-            return _xml(twilio_twiml.hang_up())
-        return _xml(twilio_twiml.say_and_hang_up(APOLOGY))
+    # --- after the stream ---
 
-    async def report(self, request: Request) -> Response:
-        """Status and answering-machine reports: taken, logged without numbers, not acted on by this version."""
-        try:
-            form = await self._verified_form(request)
-        except Refused as refused:
-            return refused.response
-        self._bridge.log.info(
-            "twilio_report",
-            call_sid=form.get("CallSid", ""),
-            status=form.get("CallStatus", "") or form.get("StreamEvent", "") or form.get("AnsweredBy", ""),
-            detail=form.get("StreamError", "")[:200],
-        )
+    async def _fallback(self, request: Request, form: dict[str, str]) -> Response:
+        """After the stream: what follows from how it ended."""
+        return xml(await after_stream(self._bridge, call_info(form)))
+
+    # --- reports ---
+
+    async def _status(self, request: Request, form: dict[str, str]) -> Response:
+        """A report on a call, or on a stream of one."""
+        if form.get("StreamEvent"):
+            await self._stream_reported(form)
+        elif form.get("CallStatus"):
+            await self._call_reported(request.query_params.get("call", ""), status_report(form))
         return Response(status_code=204)
 
-    async def _verified_form(self, request: Request) -> dict[str, str]:
-        """The form of a genuine request. Raises ``Refused``."""
-        body = await _read_body(request)
-        try:
-            fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
-        except (UnicodeDecodeError, ValueError):
-            raise Refused(Response("not a form\n", status_code=400, media_type="text/plain")) from None
-        settings = self._bridge.settings
-        if settings.bridge_auth == "on":
-            problem = signature.verify_webhook(
-                settings.twilio_keys,
-                settings.public_base_url + _raw_target(request),
-                fields,
-                body,
-                {name.lower(): value for name, value in request.headers.items()},
-            )
-            account, given = settings.twilio_account_sid, dict(fields).get("AccountSid")
-            if not problem and account is not None and given != account:
-                problem = "AccountSid is not TWILIO_ACCOUNT_SID"
-            if problem:
-                self._bridge.metrics.refused.labels(f"{twilio.NAME}_webhook").inc()
-                self._bridge.log.warning("request_refused", entrance="twilio_webhook", detail=problem)
-                raise Refused(Response("forbidden\n", status_code=403, media_type="text/plain"))
-        return dict(fields)
+    async def _stream_reported(self, form: dict[str, str]) -> None:
+        """A stream began, ended or failed. Its socket tells us all but one thing: that none came, and why."""
+        call_sid = form.get("CallSid", "")
+        event, error = form["StreamEvent"][:MAX_SHOWN_CHARS], form.get("StreamError", "")[:MAX_SHOWN_CHARS]
+        log = self._bridge.log.warning if event == "stream-error" else self._bridge.log.info
+        log("twilio_report", call_sid=call_sid, status=event, detail=error)
+        if event != "stream-error":
+            return
+        if self._outbound is None or not self._outbound.remark(call_sid, "stream_error"):
+            await self._free_reserved(call_sid)
+
+    async def _call_reported(self, call_id: str, report: StatusReport) -> None:
+        placed = bool(call_id) and self._outbound is not None and await self._outbound.status(call_id, report)
+        self._bridge.log.info(
+            "twilio_report",
+            call_sid=report.call_sid,
+            status=report.status[:MAX_SHOWN_CHARS],
+            detail="of no call that is known" if call_id and not placed else "",
+        )
+        if report.is_final and not placed:
+            await self._line_over(report.call_sid)
+
+    async def _line_over(self, call_sid: str) -> None:
+        """The line of a call that came in is over: its session is told, or the slot that waits for it is freed."""
+        if self._outbound is None or not self._outbound.line_over(call_sid):
+            await self._free_reserved(call_sid)
+
+    async def _free_reserved(self, call_sid: str) -> None:
+        """Free the slot of a call that was answered and whose media has not come, and never will.
+
+        The one-time token decides whether it has: it is used up by the media socket, or here.
+        """
+        bridge = self._bridge
+        token = await bridge.shared.get(_reserved(call_sid))
+        if token is None:
+            return
+        claims = await bridge.tokens.redeem(token.decode(), call_sid)
+        if isinstance(claims, CallClaims):
+            bridge.admission.dismiss(claims.call_id)
+            bridge.parts.personalizer.forget(call_sid)
+            bridge.log.info("call_gone_before_media", call_sid=call_sid, call_id=claims.call_id)
+
+    async def _amd(self, request: Request, form: dict[str, str]) -> Response:
+        """Who answered a call that we have placed, by Twilio's ear."""
+        call_id, verdict = request.query_params.get("call", ""), form.get("AnsweredBy", "")[:MAX_SHOWN_CHARS]
+        known = False
+        if verdict and self._outbound is not None:
+            known = await self._outbound.machine(call_id, form.get("CallSid", ""), verdict)
+        detail = "" if known else "of no call that is known"
+        self._bridge.log.info("twilio_report", call_sid=form.get("CallSid", ""), status=verdict, detail=detail)
+        return Response(status_code=204)
 
 
-def _call_info(form: dict[str, str]) -> CallInfo:
-    """The call as its webhook tells of it."""
-    outbound = form.get("Direction", "").startswith("outbound")
-    return CallInfo(
-        provider=twilio.NAME,
-        call_sid=form.get("CallSid", ""),
-        account_id=form.get("AccountSid", ""),
-        caller=form.get("From", ""),
-        called=form.get("To", ""),
-        direction="outbound" if outbound else "inbound",
-    )
-
-
-def _raw_target(request: Request) -> str:
-    """Path and query as they were on the request line: the signature covers their very bytes."""
-    path = request.scope["raw_path"].decode("latin-1")
-    query = request.scope["query_string"].decode("latin-1")
-    return f"{path}?{query}" if query else path
+def _reserved(call_sid: str) -> str:
+    """Where the token of a call is kept that was answered and whose media has not come."""
+    return f"twilio-answered:{call_sid}"

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from twilio.request_validator import RequestValidator
 
 from bridge import outcome
-from bridge.auth.tokens import CallClaims
+from bridge.auth.tokens import CallClaims, TokenProblem
 from bridge.auth.twilio import sign_webhook
+from bridge.calls.machine import MachineAction
 from bridge.calls.routing import Resolved
 from bridge.outcome import EndReason
 from bridge.providers.twilio import SPEC
-from bridge.server import twilio_http
+from bridge.server import twilio_forms, twilio_fallback
 from bridge.server.app import create_app
 from bridge.server.service import Bridge
 from bridge.server.session import Session
+from bridge.server.twilio_http import TwilioWebhooks
 from tests.kit import logs, twilio
 from tests.kit.legs import REQUEST
-from tests.kit.offline import Asked, asked
+from tests.kit.offline import Asked, asked, offline_bridge
+from tests.kit.outbound import OURS, SID, THEIRS, Office
 from tests.kit.server import AUTH_TOKEN
 
 PUBLIC = "https://bridge.example.com"
@@ -38,7 +44,7 @@ FORM = {
     "Direction": "inbound",
 }
 APOLOGY = (
-    '<?xml version="1.0" encoding="UTF-8"?><Response><Say>We are sorry, a technical problem came up. Please call '
+    '<?xml version="1.0" encoding="UTF-8"?><Response><Say language="en-US">We are sorry, a technical problem came up. Please call '
     "again later.</Say><Hangup /></Response>"
 )
 HANG_UP = '<?xml version="1.0" encoding="UTF-8"?><Response><Hangup /></Response>'
@@ -76,6 +82,7 @@ def end_a_call(bridge: Bridge, reason: EndReason) -> None:
     session.call.carrier_message(twilio.start(), 0.0)
     assert session.call.info is not None
     session.facts.route = bridge.route_for(session.call.info, None)
+    session.call.ended_as = reason
     bridge.call_over(session, reason)
 
 
@@ -89,7 +96,8 @@ async def test_the_answer_word_for_word() -> None:
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/xml")
     assert response.text == (
-        '<?xml version="1.0" encoding="UTF-8"?><Response><Connect><Stream url="wss://bridge.example.com/twilio/media">'
+        '<?xml version="1.0" encoding="UTF-8"?><Response><Connect>'
+        '<Stream url="wss://bridge.example.com/twilio/media" statusCallback="https://bridge.example.com/twilio/status">'
         f'<Parameter name="token" value="{token}" /><Parameter name="caller" value="+15557654321" />'
         '<Parameter name="called" value="+15551234567" /></Stream></Connect>'
         '<Redirect method="POST">https://bridge.example.com/twilio/fallback</Redirect></Response>'
@@ -203,7 +211,7 @@ async def test_a_large_body_is_not_read_to_its_end() -> None:
 
 
 async def test_a_body_that_trickles_in_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(twilio_http, "BODY_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(twilio_forms, "BODY_TIMEOUT_S", 0.02)
 
     async def trickle() -> Any:
         while True:
@@ -321,7 +329,6 @@ async def test_who_placed_the_call(direction: str, told: str) -> None:
         (outcome.AGENT_LOST, APOLOGY),
         (outcome.DRAINING, APOLOGY),
         (outcome.BAD_TOKEN, APOLOGY),
-        (outcome.CARRIER_LOST, APOLOGY),
     ],
 )
 async def test_the_fallback_after_an_end(end: EndReason, twiml: str) -> None:
@@ -332,12 +339,10 @@ async def test_the_fallback_after_an_end(end: EndReason, twiml: str) -> None:
     assert ET.fromstring(response.text).tag == "Response"
 
 
-@pytest.mark.parametrize("form", [FORM, {"AccountSid": ACCOUNT}])
-async def test_the_fallback_of_a_call_nobody_knows(monkeypatch: pytest.MonkeyPatch, form: dict[str, str]) -> None:
-    """It was another process' call, or its socket never came."""
-    monkeypatch.setattr(twilio_http, "END_WAIT_S", 0.06)
+async def test_the_fallback_of_a_call_without_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(twilio_fallback, "END_WAIT_S", 0.06)
     async with asked(PUBLIC_URL=PUBLIC) as at:
-        assert (await post(at, "/twilio/fallback", form)).text == APOLOGY
+        assert (await post(at, "/twilio/fallback", {"AccountSid": ACCOUNT})).text == APOLOGY
 
 
 async def test_the_fallback_may_come_before_the_news_of_the_end() -> None:
@@ -357,6 +362,97 @@ async def test_the_fallback_of_a_call_that_found_no_slot_on_the_line() -> None:
         assert "<Dial><Number>+15550111</Number></Dial>" in (await post(at, "/twilio/fallback")).text
 
 
+# --- calls that the bridge has placed ---------------------------------------------------------------------
+
+
+@dataclass
+class Desk:
+    """The webhooks of a bridge that places calls."""
+
+    at: Asked
+    office: Office
+
+    async def place(self, **members: Any) -> str:
+        """A call to ``THEIRS`` that rings."""
+        return (await self.office.place(**members)).call_id
+
+    async def post(self, path: str, **fields: str) -> httpx.Response:
+        """A signed webhook of the placed call."""
+        form = {"CallSid": SID, "AccountSid": ACCOUNT, "From": OURS, "To": THEIRS, "Direction": "outbound-api"}
+        return await post(self.at, path, {**form, **fields})
+
+
+@contextlib.asynccontextmanager
+async def desk() -> AsyncIterator[Desk]:
+    """The routes of Twilio beside the bridge's own, standing on fakes."""
+    bridge = offline_bridge(PUBLIC_URL=PUBLIC)
+    office = Office()
+    app = FastAPI()
+    app.include_router(TwilioWebhooks(bridge, office.outbound).router)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
+        yield Desk(Asked(bridge, client), office)
+    await office.outbound.close()
+
+
+async def test_a_placed_call_is_connected_under_its_own_id() -> None:
+    async with desk() as our:
+        call_id = await our.place()
+        twiml = (await our.post(f"/twilio/voice?call={call_id}")).text
+        again = (await our.post(f"/twilio/voice?call={call_id}")).text
+        claims = await our.office.tokens.redeem(parameters(twiml)["token"], SID)
+    assert again == twiml
+    assert isinstance(claims, CallClaims)
+    assert (claims.call_id, claims.direction, claims.agent_id) == (call_id, "outbound", "agent_1")
+    assert parameters(twiml)["caller"] == OURS
+    [stream] = ET.fromstring(twiml).findall("./Connect/Stream")
+    assert stream.attrib["statusCallback"] == f"{PUBLIC}/twilio/status?call={call_id}"
+    assert (our.at.bridge.admission.active, our.office.slots) == (0, 1), "it has its slot already"
+
+
+async def test_a_call_that_was_not_placed_here_or_is_over_is_hung_up_on() -> None:
+    async with desk() as our:
+        assert (await our.post("/twilio/voice?call=0123456789abcdef")).text == HANG_UP
+        call_id = await our.place()
+        assert (await our.post(f"/twilio/status?call={call_id}", CallStatus="busy")).status_code == 204
+        assert (await our.post(f"/twilio/voice?call={call_id}")).text == HANG_UP
+    async with asked(PUBLIC_URL=PUBLIC) as at:  # a bridge that places no calls
+        assert (await post(at, f"/twilio/voice?call={call_id}")).text == HANG_UP
+        assert (await post(at, f"/twilio/status?call={call_id}", {**FORM, "CallStatus": "busy"})).status_code == 204
+
+
+async def test_reports_of_a_placed_call_in_the_wrong_order() -> None:
+    async with desk() as our:
+        call_id = await our.place()
+        path = f"/twilio/status?call={call_id}"
+        for status, sequence in (("in-progress", "2"), ("ringing", "1"), ("no-answer", "3"), ("initiated", "0")):
+            response = await our.post(path, CallStatus=status, SequenceNumber=sequence, CallerCity="")
+            assert (response.status_code, response.content) == (204, b"")
+        assert our.office.ends == ["no_answer"]
+        [failure] = our.office.failures
+    assert failure["metadata"]["body"] == {
+        "CallSid": SID,
+        "AccountSid": ACCOUNT,
+        "From": OURS,
+        "To": THEIRS,
+        "Direction": "outbound-api",
+        "CallStatus": "no-answer",
+        "SequenceNumber": "3",
+        "CallerCity": "",
+    }
+
+
+async def test_a_verdict_reaches_the_call(lines: list[dict[str, Any]]) -> None:
+    async with desk() as our:
+        call_id = await our.place(machine_detection={"mode": "enable", "rules": {"machine": "hang_up"}})
+        our.office.lines.call_ids.add(call_id)
+        assert (await our.post(f"/twilio/amd?call={call_id}", AnsweredBy="machine_start")).status_code == 204
+        assert (await our.post("/twilio/amd?call=0123456789abcdef", AnsweredBy="human")).status_code == 204
+        assert (await our.post(f"/twilio/amd?call={call_id}")).status_code == 204
+        assert our.office.lines.detected == [(call_id, "machine_start", MachineAction.HANG_UP, "")]
+    reports = [line for line in lines if line["event"] == "twilio_report"]
+    assert [line["detail"] for line in reports] == ["", "of no call that is known", "of no call that is known"]
+
+
 # --- reports ---------------------------------------------------------------------------------------------
 
 
@@ -365,9 +461,86 @@ async def test_reports_are_logged_without_numbers(lines: list[dict[str, Any]]) -
         done = await post(at, "/twilio/status", {**FORM, "CallStatus": "completed"})
         broken = await post(at, "/twilio/status", {**FORM, "StreamEvent": "stream-error", "StreamError": "e" * 300})
         machine = await post(at, "/twilio/amd", {**FORM, "AnsweredBy": "machine_start"})
-    assert [response.status_code for response in (done, broken, machine)] == [204, 204, 204]
+        nothing = await post(at, "/twilio/status")
+    assert [response.status_code for response in (done, broken, machine, nothing)] == [204] * 4
     reports = [line for line in lines if line["event"] == "twilio_report"]
     assert [line["status"] for line in reports] == ["completed", "stream-error", "machine_start"]
     assert reports[1]["detail"] == "e" * 200
     assert {line["call_sid"] for line in reports} == {twilio.CALL_SID}
     assert "5557654321" not in str(lines)
+
+
+@pytest.mark.parametrize("status", ["completed", "canceled", "failed", "busy", "no-answer"])
+async def test_a_line_that_is_over_before_its_media_came_frees_its_slot_at_once(status: str) -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        token = parameters((await post(at, "/twilio/voice")).text)["token"]
+        assert at.bridge.admission.active == 1
+        await post(at, "/twilio/status", {**FORM, "CallStatus": "ringing"})
+        assert at.bridge.admission.active == 1
+        for _ in range(2):
+            await post(at, "/twilio/status", {**FORM, "CallStatus": status})
+            assert at.bridge.admission.active == 0
+        assert await at.bridge.tokens.redeem(token, twilio.CALL_SID) is TokenProblem.USED
+
+
+async def test_a_line_that_is_over_while_its_media_is_here_takes_no_slot_from_it() -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        token = parameters((await post(at, "/twilio/voice")).text)["token"]
+        assert isinstance(await at.bridge.tokens.redeem(token, twilio.CALL_SID), CallClaims)
+        await post(at, "/twilio/status", {**FORM, "CallStatus": "completed"})
+        assert at.bridge.admission.active == 1, "it is the session's"
+
+
+async def test_the_session_of_a_line_that_is_over_is_told() -> None:
+    async with desk() as our:
+        our.office.lines.call_sids.add(SID)
+        await our.post("/twilio/status", CallStatus="completed")
+        await our.post("/twilio/status", CallStatus="in-progress")
+        await our.post("/twilio/status", CallStatus="completed", CallSid="CA2")
+    assert our.office.lines.over == [SID, "CA2"]
+
+
+async def test_a_stream_that_could_not_be_opened_frees_its_slot() -> None:
+    async with desk() as our:
+        await post(our.at, "/twilio/voice")
+        for event in ("stream-started", "stream-stopped"):
+            await our.post("/twilio/status", CallSid=twilio.CALL_SID, StreamEvent=event)
+            assert our.at.bridge.admission.active == 1
+        await our.post("/twilio/status", CallSid=twilio.CALL_SID, StreamEvent="stream-error", StreamError="31920")
+        assert our.at.bridge.admission.active == 0
+        assert our.office.lines.remarks == [(twilio.CALL_SID, "stream_error")]
+
+
+async def test_a_stream_that_broke_is_written_into_its_call() -> None:
+    async with desk() as our:
+        await post(our.at, "/twilio/voice")
+        our.office.lines.call_sids.add(twilio.CALL_SID)
+        await our.post("/twilio/status", CallSid=twilio.CALL_SID, StreamEvent="stream-error", StreamError="31903")
+        assert our.office.lines.remarks == [(twilio.CALL_SID, "stream_error")]
+        assert our.at.bridge.admission.active == 1
+
+
+# --- what the webhook learns ------------------------------------------------------------------------------
+
+
+async def test_sip_headers_and_the_like_reach_the_agent_as_variables() -> None:
+    form = {
+        **FORM,
+        "From": "sip:ann@example.sip.twilio.com",
+        "SipDomain": "example.sip.twilio.com",
+        "SipHeader_X-Contact-ID": "12345",
+        "SipHeader_X-Auth-Token": "s3cret",
+    }
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        twiml = (await post(at, "/twilio/voice", form)).text
+        claims = await at.bridge.tokens.redeem(parameters(twiml)["token"], twilio.CALL_SID)
+    assert isinstance(claims, CallClaims)
+    assert claims.caller == "sip:ann@example.sip.twilio.com"
+    assert claims.parameters == {"sip_contact_id": "12345", "sip_domain": "example.sip.twilio.com"}
+    assert "s3cret" not in twiml
+
+
+async def test_who_withholds_the_number_is_anonymous() -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        twiml = (await post(at, "/twilio/voice", {**FORM, "From": "+266696687"})).text
+    assert parameters(twiml)["caller"] == "anonymous"

@@ -27,13 +27,15 @@ STATUS_TEXTS = {
     403: "The key may not do this, or no key is configured.",
     404: "There is no such thing.",
     405: "The path does not know this method; `Allow` names those it knows.",
-    409: "The state of the call does not allow it.",
+    409: "The state of the call does not allow it, or a request with this key is under way or broke off.",
     413: "The body is too big.",
     415: "The body is not JSON.",
     416: "The range lies outside of the recording.",
-    422: "The body is JSON, but not a valid route.",
-    429: "Too many wrong keys from this address; `Retry-After` says when to come back.",
+    422: "The body is JSON, but not what can be carried out; `field` says which member.",
+    429: "Too many wrong keys from this address, no free slot, or a carrier that wants it slower; `Retry-After` says "
+    "when to come back.",
     500: "A bug of the bridge; its log has the details.",
+    502: "The carrier refused the order or did not answer.",
     503: "The database, Redis or the recordings' store does not answer; try again.",
 }
 """Every status of a refusal, with the sentence that the OpenAPI document has for it."""

@@ -8,10 +8,12 @@ import msgspec
 
 from bridge import outcome
 from bridge.calls.journal import Journal, KeyPress, Step, ToolUse, Turn
+from bridge.calls.outbound import MachineDetection, OutboundRequest
 from bridge.calls.record import CallRecord, LatencySummary, Recording
 from bridge.calls.rules import Overflow, Route
+from bridge.convai.messages import InitiationData
 from bridge.server.api.errors import ErrorBody, ErrorInfo
-from bridge.server.api.ports import Delivery
+from bridge.server.api.ports import Delivery, PlacedCall
 from bridge.server.api.schemas import (
     CallDetail,
     CallList,
@@ -121,6 +123,15 @@ EXAMPLES: dict[Any, msgspec.Struct] = {
     ReplayOrder: ReplayOrder(ids=[DEAD_EVENT.id]),
     ReplayResult: ReplayResult(replayed=1),
     ControlDone: ControlDone(call_id=LIVE_CALL.call_id, done="hangup"),
+    OutboundRequest: OutboundRequest(
+        to_number="+4930123456",
+        from_number="+15550100",
+        agent_id="agent_support",
+        conversation_initiation_client_data=InitiationData(dynamic_variables={"customer": "Ann"}),
+        ring_timeout_s=45,
+        machine_detection=MachineDetection(rules={"machine": "leave_message", "fax": "hang_up"}),
+    ),
+    PlacedCall: PlacedCall(call_id=LIVE_CALL.call_id, call_sid="CA0123456789abcdef0123456789abcdef", status="queued"),
     ErrorBody: ErrorBody(ErrorInfo("invalid_parameter", "limit: is no whole number from 1 to 200", "limit")),
 }
 """By type of body."""

@@ -21,7 +21,7 @@ from bridge import __version__
 from bridge.auth.api_keys import Scope
 from bridge.server.api.errors import JSON, STATUS_TEXTS, ErrorBody
 from bridge.server.api.examples import EXAMPLES
-from bridge.server.api.operations import AUDIO, Operation, Parameter
+from bridge.server.api.operations import AUDIO, FLIGHT, Operation, Parameter
 from bridge.server.recording.encoders import CONTENT_TYPES
 
 TAGS = {
@@ -40,6 +40,11 @@ ALWAYS = (401, 403, 405, 429, 500, 503)
 """Refusals that every operation can give."""
 
 MORE_TEXTS = {
+    "InitiationData.conversation_config_override": "Overrides of the agent; its security settings must allow them.",
+    "InitiationData.custom_llm_extra_body": "For the agent's language model, if it is your own.",
+    "InitiationData.dynamic_variables": "Texts, numbers or truth values by name; `system__` ones are the vendor's.",
+    "InitiationData.source_info": "What placed the call.",
+    "InitiationData.user_id": "Your own id of the person.",
     "KeyPress.at_s": "Seconds since the call was offered.",
     "KeyPress.duration_ms": "0 where the carrier does not say.",
     "LatencySummary.count": "Messages that were timed.",
@@ -121,6 +126,8 @@ def component_schemas(operations: Sequence[Operation]) -> dict[str, Any]:
     schemas = {**of_bodies, **schemas}
     for schema in schemas.values():
         schema.pop("title", None)  # repeats the name
+        if "description" in schema:
+            schema["description"] = _plain(schema["description"])
     for struct in structs:
         schema, texts = schemas[struct.__name__], field_texts(struct)
         for member, about in schema["properties"].items():
@@ -185,7 +192,7 @@ def _structs(types: Iterable[Any]) -> list[type[msgspec.Struct]]:
 
 
 def _is_json(answer: Any) -> bool:
-    return answer is not None and answer is not AUDIO
+    return answer is not None and answer not in (AUDIO, FLIGHT)
 
 
 def _paths(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -232,6 +239,8 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 def _success(operation: Operation) -> dict[str, Any]:
     if operation.answer is None:
         return {"204": {"description": "Done."}}
+    if operation.answer is FLIGHT:
+        return {"200": {"description": "The file.", "content": {"application/gzip": {}}}}
     if operation.answer is AUDIO:
         content: dict[str, Any] = {kind: {} for kind in CONTENT_TYPES.values()}
         headers = {
@@ -242,9 +251,8 @@ def _success(operation: Operation) -> dict[str, Any]:
             "200": {"description": "The whole recording.", "headers": headers, "content": content},
             "206": {"description": "The range that was asked for.", "headers": headers, "content": content},
         }
-    return {
-        "200": {"description": _summary_of(operation.answer), "content": {JSON: {"schema": _ref(operation.answer)}}}
-    }
+    description, schema = _summary_of(operation.answer), _ref(operation.answer)
+    return {str(operation.status): {"description": description, "content": {JSON: {"schema": schema}}}}
 
 
 def _summary_of(struct: type) -> str:

@@ -95,17 +95,21 @@ class Operation:
     description: str
     handler: Handler
     answer: Any
-    """Type of the JSON answer; None = no content; ``AUDIO`` = a recording."""
+    """Type of the JSON answer; None = no content; ``AUDIO`` = a recording, ``FLIGHT`` = a flight record."""
     scope: Scope = Scope.READ
     parameters: tuple[Parameter, ...] = ()
     body: Any = None
     """Type of the JSON body; None = takes none."""
     errors: tuple[int, ...] = ()
     """Statuses of refusals besides those that every operation can give."""
+    status: int = 200
+    """Of an answer with JSON."""
 
 
 AUDIO = "audio"
 """The ``answer`` of an operation that sends a recording."""
+FLIGHT = "flight"
+"""The ``answer`` of an operation that sends a flight record."""
 
 
 @dataclass(slots=True)

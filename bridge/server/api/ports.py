@@ -17,6 +17,7 @@ import msgspec
 from bridge.calls.record import CallRecord
 from bridge.calls.routing import Listed
 from bridge.calls.rules import Route
+from bridge.errors import BridgeError
 from bridge.server.live_calls import LiveCall
 from bridge.server.recording.library import OpenAudio
 from bridge.server.recording.options import AudioFormat
@@ -154,6 +155,46 @@ class ControlPort(Protocol):
         """Record again; harmless when it is not paused."""
 
 
+class PlacedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that the bridge has placed."""
+
+    call_id: str
+    """The bridge's id of the call."""
+    call_sid: str
+    """The carrier's id of the call; empty while it waits for its turn there."""
+    status: str
+    """Where it stands, in the carrier's words: `queued`, or what it has reported since."""
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a call was not placed, as the API says it."""
+
+    status: int
+    code: str
+    message: str
+    field: str = ""
+    retry_after_s: int = 0
+    """0 = nothing is said of it."""
+    stays: bool = False
+    """Whether asking again with the same idempotency key must get the same answer: something may have happened."""
+
+
+class PlacementRefused(BridgeError):
+    """A call was not placed, or nobody knows whether it was."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class OutboundPort(Protocol):
+    """Calls that the bridge places: ``bridge.server.outbound.Outbound``."""
+
+    async def place(self, body: bytes, key: str) -> PlacedCall:
+        """Place the call that this JSON asks for; with a key never twice. Raises ``PlacementRefused``."""
+        ...
+
+
 class UsagePort(Protocol):
     """Who holds how many slots: ``bridge.server.admission.Admission``."""
 
@@ -173,3 +214,5 @@ class ApiPorts:
     deliveries: DeliveriesPort
     control: ControlPort
     usage: UsagePort
+    outbound: OutboundPort | None = None
+    """None = this bridge places no calls."""

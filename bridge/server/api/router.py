@@ -17,6 +17,7 @@ from bridge.server.api.errors import JSON
 from bridge.server.api.live import live_operations
 from bridge.server.api.openapi import build_openapi
 from bridge.server.api.operations import Operation, UnknownPath, endpoints
+from bridge.server.api.outbound import outbound_operations
 from bridge.server.api.ports import ApiPorts
 from bridge.server.api.recording import control_operations
 from bridge.server.api.routes import route_operations
@@ -32,6 +33,7 @@ def api_operations(ports: ApiPorts, *, redact_numbers: bool) -> tuple[Operation,
     views = Views(redact_numbers)
     return (
         *call_operations(ports, views),
+        *outbound_operations(ports),
         *control_operations(ports),
         *live_operations(ports, views),
         *route_operations(ports),

@@ -14,6 +14,7 @@ import msgspec
 from bridge.calls.journal import KeyPress, Step, ToolUse, Turn
 from bridge.calls.record import LatencySummary
 from bridge.calls.rules import Route
+from bridge.calls.turns import TurnSummary, TurnTiming
 from bridge.server.api.ports import Delivery
 
 
@@ -139,6 +140,10 @@ class CallDetail(CallSummary, frozen=True, kw_only=True):
     """States, interruptions, transfers, pauses."""
     entries_lost: int
     """Entries of these four lists that did not fit."""
+    turns: list[TurnTiming]
+    """When the caller's turns ended, and how soon and by whose time they were answered."""
+    turn_summary: TurnSummary | None
+    """All turns together; null while the call goes on."""
     recording: RecordingInfo | None
     """Null when there is none."""
 

@@ -95,6 +95,8 @@ class Views:
             keys=journal.digits,
             steps=journal.steps,
             entries_lost=journal.lost,
+            turns=shown.turns,
+            turn_summary=shown.turn_summary,
             recording=_recording(record.id, record.recording),
         )
 

@@ -23,6 +23,9 @@ from bridge.server.api.ports import (
     CallsPort,
     ControlResult,
     Delivery,
+    PlacedCall,
+    PlacementRefused,
+    Refusal,
 )
 from bridge.server.api.router import create_api
 from bridge.server.live_calls import LiveCall
@@ -179,6 +182,22 @@ class FakeControl(Broken):
         return self.result
 
 
+class FakeOutbound(Broken):
+    """Places every call, or refuses as told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.placed: list[tuple[bytes, str]] = []
+        self.refusal: Refusal | None = None
+
+    async def place(self, body: bytes, key: str) -> PlacedCall:
+        self.check()
+        if self.refusal is not None:
+            raise PlacementRefused(self.refusal)
+        self.placed.append((body, key))
+        return PlacedCall(call_id="9f86d081884c7d65", call_sid="CA1", status="queued")
+
+
 class FakeUsage:
     def usage(self) -> Usage:
         return Usage(
@@ -201,6 +220,7 @@ class Api:
     routes: FakeRoutes = field(default_factory=FakeRoutes)
     deliveries: FakeDeliveries = field(default_factory=FakeDeliveries)
     control: FakeControl = field(default_factory=FakeControl)
+    outbound: FakeOutbound = field(default_factory=FakeOutbound)
 
     async def get(self, path: str, **more: Any) -> httpx.Response:
         return await self.client.get(path, **more)
@@ -232,6 +252,7 @@ async def running_api(
     key: str = ADMIN,
     calls: CallsPort | None = None,
     audio: AudioPort | None = None,
+    places_calls: bool = True,
 ) -> AsyncIterator[Api]:
     """The API with these keys; its client carries ``key`` (empty = none). ``calls`` and ``audio`` replace fakes."""
     clock, refused = FakeClock(), list[str]()
@@ -253,6 +274,7 @@ async def running_api(
             deliveries=api.deliveries,
             control=api.control,
             usage=FakeUsage(),
+            outbound=api.outbound if places_calls else None,
         )
         app.include_router(create_api(ports, access, redact_numbers=redact, public_url="https://bridge.example.com"))
         yield api

@@ -22,6 +22,7 @@ from tests.server.api.api_fakes import Api, record, running_api
 
 OPERATIONS = {
     "listCalls": ("get", "/v1/calls"),
+    "placeCall": ("post", "/v1/calls"),
     "getCall": ("get", "/v1/calls/{id}"),
     "deleteCall": ("delete", "/v1/calls/{id}"),
     "getCallEvents": ("get", "/v1/calls/{id}/events"),
@@ -146,7 +147,11 @@ async def test_real_answers_are_as_declared(name: str, at: tuple[str, str], reda
         api.deliveries.events = [msgspec.structs.replace(DEAD_EVENT, call_id="a1")]
         await api.client.put("/v1/routes", json={"number": "+49*"})
         operation = document["paths"][path][method]
-        bodies = {"putRoute": {"number": "+4930*", "overflow": "reject"}, "replayDeadWebhooks": {"all": True}}
+        bodies: dict[str, Any] = {
+            "placeCall": {"to_number": "+4930123456"},
+            "putRoute": {"number": "+4930*", "overflow": "reject"},
+            "replayDeadWebhooks": {"all": True},
+        }
         query = {"number": "+49*"} if name == "deleteRoute" else {}
         for call_id in ("a1", "b2", "gone", "a.b"):
             url = path.replace("{id}", call_id)

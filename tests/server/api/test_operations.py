@@ -24,7 +24,7 @@ SECRET = "+4930123456"
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("POST", "/v1/calls", "GET, HEAD, OPTIONS"),
+        ("PUT", "/v1/calls", "GET, HEAD, OPTIONS, POST"),
         ("PUT", "/v1/calls/a1", "DELETE, GET, HEAD, OPTIONS"),
         ("GET", "/v1/calls/a1/hangup", "OPTIONS, POST"),
         ("HEAD", "/v1/calls/a1/hangup", "OPTIONS, POST"),
