@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from bridge.calls.journal import Journal
+from bridge.calls.turns import TurnSummary, TurnTiming
 
 
 class LatencySummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +92,10 @@ class CallRecord(msgspec.Struct, kw_only=True):
     latency: dict[str, LatencySummary] = {}
     """Per hop, by the names of the metrics' label."""
     journal: Journal = msgspec.field(default_factory=Journal)
+    turns: list[TurnTiming] = []
+    """When the caller's turns ended and how soon they were answered."""
+    turn_summary: TurnSummary | None = None
+    """All turns of the call, once it is over."""
     recording: Recording | None = None
     events_sent: int = 0
     """Webhook events of this call so far: the sequence number of the last one."""

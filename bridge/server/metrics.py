@@ -16,13 +16,18 @@ from prometheus_client.registry import Collector
 
 from bridge import __version__
 from bridge.calls.stats import CallStats
+from bridge.calls.turns import OWNERS, TurnMeter
 from bridge.outcome import EndReason
+from bridge.server.tallies import Tally
 
 HOP_BUCKETS_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 """Our own share of a call's delay: 50 us to half a second. 3 ms and 5 ms are the product's promises."""
 
 ROUND_TRIP_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
 OPERATION_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+RESPONSE_BUCKETS_S = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0)
+"""A caller's wait for an answer. People answer each other in a quarter of a second; from two seconds on they ask
+whether somebody is there."""
 CALL_BUCKETS_S = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
 
 
@@ -94,11 +99,13 @@ _SUMMED: tuple[tuple[str, str, Callable[[CallStats], float]], ...] = (
     ("bridge_playout_gaps", "Times a carrier ran dry in the middle of an answer.", lambda s: s.gaps),
     ("bridge_interruptions", "Callers talking over the agent.", lambda s: s.interruptions),
     ("bridge_clears", "Interruptions that emptied a carrier's buffer.", lambda s: s.clears),
-    ("bridge_dtmf", "Keys that callers pressed.", lambda s: s.dtmf),
-    ("bridge_tool_calls", "Client tools that agents called.", lambda s: s.tool_calls),
     ("bridge_agent_unknown_messages", "Agent messages of unknown types.", lambda s: s.unknown_messages),
     ("bridge_agent_malformed_messages", "Broken agent messages.", lambda s: s.malformed_messages),
 )
+
+
+_OWNER_BUCKETS_S = (0.001, 0.005, 0.01, 0.02, 0.05, *RESPONSE_BUCKETS_S)
+"""Of one owner of a response: our own share is milliseconds, the agent's is nearly all of it."""
 
 
 class LiveCounters(Protocol):
@@ -142,6 +149,9 @@ class Metrics(Collector):
         """Interruption in -> ``clear`` out."""
         self.agent_round_trip = HopHistogram(ROUND_TRIP_BUCKETS_S)
         """The agent side's own estimate, from its pings."""
+        self._dtmf_in = 0  # of ended calls
+        self._make_turns()
+        self._make_tallies()
         self.registry = CollectorRegistry()
         registry = self.registry
         self.calls_active = Gauge("bridge_calls_active", "Calls in progress.", ["provider"], registry=registry)
@@ -170,6 +180,13 @@ class Metrics(Collector):
             buckets=OPERATION_BUCKETS_S,
             registry=registry,
         )
+        self.control_seconds = Histogram(
+            "bridge_control_seconds",
+            "Requests to carriers' control interfaces, until their answer.",
+            ["provider", "action"],
+            buckets=OPERATION_BUCKETS_S,
+            registry=registry,
+        )
         self.refused = Counter(
             "bridge_refused_requests",
             "Requests refused for want of a genuine signature or key.",
@@ -181,6 +198,44 @@ class Metrics(Collector):
         info = Gauge("bridge_info", "Always 1; the version is the label.", ["version"], registry=registry)
         info.labels(__version__).set(1)
         registry.register(self)
+
+    def _make_turns(self) -> None:
+        """What is known of turns, of ended calls."""
+        self.turn_response = HopHistogram(RESPONSE_BUCKETS_S)
+        """End of the caller's speech -> first audio of the answer handed to the carrier."""
+        self.turn_owners = {owner: HopHistogram(_OWNER_BUCKETS_S) for owner in OWNERS}
+        """The same time, by whose it was."""
+        self.agent_silence = HopHistogram(RESPONSE_BUCKETS_S)
+        """What an agent let pass after each turn of the caller, answered or not."""
+
+    def _make_tallies(self) -> None:
+        """Counters by label."""
+        self.turn_interruptions = Tally(
+            "bridge_turn_interruptions", "Callers talking over the agent, in ended calls.", ("provider",)
+        )
+        self.tool_calls = Tally("bridge_tool_calls", "Client tools that agents called.", ("tool", "outcome"))
+        self.transfers = Tally("bridge_transfers", "Callers handed on, or not.", ("kind", "outcome"))
+        self.agent_reconnects = Tally(
+            "bridge_agent_reconnects",
+            "Connections to agents that broke within a call, and how it went on.",
+            ("outcome",),
+        )
+        self.dtmf = Tally("bridge_dtmf", "Keys pressed by callers (in) and for agents (out).", ("direction",))
+        """``in`` is taken from the calls' own counters; count ``out`` here."""
+        self.digits_lost = Tally("bridge_digits_lost", "Keys of callers that could not be passed on.")
+        self.control_requests = Tally(
+            "bridge_control_requests", "Requests to carriers' control interfaces.", ("provider", "action", "outcome")
+        )
+        self.outbound_calls = Tally("bridge_outbound_calls", "Calls placed, or not.", ("provider", "outcome"))
+        self._tallies = (
+            self.turn_interruptions,
+            self.tool_calls,
+            self.transfers,
+            self.agent_reconnects,
+            self.digits_lost,
+            self.control_requests,
+            self.outbound_calls,
+        )
 
     def call_ended(
         self,
@@ -194,8 +249,20 @@ class Metrics(Collector):
         self.calls_ended.labels(provider, reason.result.value, reason.reason).inc()
         self.caller_to_agent.add(caller_to_agent)
         self.agent_to_caller.add(agent_to_caller)
+        self._dtmf_in += stats.dtmf
         for name, _, read in _SUMMED:
             self._ended_totals[name] += read(stats)
+
+    def turns_over(self, provider: str, meter: TurnMeter) -> None:
+        """Take over the turns of a call that has ended; once per call."""
+        if meter.interruptions:
+            self.turn_interruptions.labels(provider).inc(meter.interruptions)
+        for turn in meter.turns:
+            self.agent_silence.observe(turn.silence_ms / 1000)
+            if turn.response_ms is not None:
+                self.turn_response.observe(turn.response_ms / 1000)
+            for owner, spent_ms in turn.owners.items():
+                self.turn_owners[owner].observe(spent_ms / 1000)
 
     def collect(self) -> Iterator[Metric]:
         """prometheus-client: the samples that are kept as plain numbers."""
@@ -204,6 +271,12 @@ class Metrics(Collector):
         for name, text, read in _SUMMED:
             total = self._ended_totals[name] + sum(read(stats) for stats in live_stats)
             yield CounterMetricFamily(name, text, value=total)
+        dtmf = self.dtmf.family()
+        dtmf.add_metric(["in"], self._dtmf_in + sum(stats.dtmf for stats in live_stats))
+        yield dtmf
+        for tally in self._tallies:
+            yield tally.family()
+        yield from self._turn_families()
         hops = HistogramMetricFamily(
             "bridge_hop_latency_seconds", "The bridge's own share of the delay.", labels=["hop"]
         )
@@ -222,6 +295,17 @@ class Metrics(Collector):
         )
         for source in self.sources:
             yield from source()
+
+    def _turn_families(self) -> Iterator[Metric]:
+        for name, text, histogram in (
+            ("bridge_turn_response_seconds", "End of speech -> first audio of the answer out.", self.turn_response),
+            ("bridge_agent_silence_seconds", "What agents let pass after each turn.", self.agent_silence),
+        ):
+            yield HistogramMetricFamily(name, text, buckets=histogram.cumulative(), sum_value=histogram.total_s)
+        owners = HistogramMetricFamily("bridge_turn_owner_seconds", "Responses by whose time it was.", labels=["owner"])
+        for owner, histogram in self.turn_owners.items():
+            owners.add_metric([owner], histogram.cumulative(), histogram.total_s)
+        yield owners
 
     def render(self) -> bytes:
         """The text that ``/metrics`` answers."""

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from bridge.calls.record import CallRecord, Recording, decode, encode
+from bridge.calls.turns import TurnMeter
 
 
 def a_record() -> CallRecord:
@@ -18,6 +19,22 @@ def test_it_comes_back_whole() -> None:
     record.journal.said("agent", "Hello", 0.1)
     record.recording = Recording(location="c1.wav", format="wav", pauses=[(1.0, 2.0)])
     assert decode(encode(record)) == record
+
+
+def test_its_turns_come_back() -> None:
+    record, meter = a_record(), TurnMeter()
+    meter.caller_said(1.0)
+    meter.agent_audio(1.5)
+    meter.sent(1.6)
+    meter.end(3.0)
+    record.turns, record.turn_summary = meter.turns, meter.summary()
+    assert decode(encode(record)) == record
+
+
+def test_a_record_of_an_older_version() -> None:
+    text = b'{"id":"c1","instance_id":"i1","provider":"twilio","state":"active","created_at":100.0}'
+    assert decode(text) == a_record()
+    assert (decode(text).turns, decode(text).turn_summary) == ([], None)
 
 
 def test_what_is_derived() -> None:

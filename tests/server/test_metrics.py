@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bridge import __version__, outcome
 from bridge.calls.stats import CallStats
+from bridge.calls.turns import OWNERS, TurnMeter
 from bridge.outcome import EndReason
 from bridge.server.metrics import HOP_BUCKETS_S, HopHistogram, Metrics
 
@@ -33,7 +34,9 @@ def test_every_metric_is_there_from_the_start() -> None:
         "bridge_agent_flushed_seconds_total",
         "bridge_agent_frames_total",
         "bridge_agent_malformed_messages_total",
+        "bridge_agent_reconnects_total",
         "bridge_agent_round_trip_seconds",
+        "bridge_agent_silence_seconds",
         "bridge_agent_unknown_messages_total",
         "bridge_call_duration_seconds",
         "bridge_caller_dropped_seconds_total",
@@ -42,16 +45,24 @@ def test_every_metric_is_there_from_the_start() -> None:
         "bridge_calls_ended_total",
         "bridge_calls_started_total",
         "bridge_clears_total",
+        "bridge_control_requests_total",
+        "bridge_control_seconds",
+        "bridge_digits_lost_total",
         "bridge_dtmf_total",
         "bridge_hop_latency_seconds",
         "bridge_info",
         "bridge_interruptions_total",
         "bridge_max_calls",
+        "bridge_outbound_calls_total",
         "bridge_playout_gaps_total",
         "bridge_ready",
         "bridge_refused_requests_total",
         "bridge_stale_audio_bytes_total",
         "bridge_tool_calls_total",
+        "bridge_transfers_total",
+        "bridge_turn_interruptions_total",
+        "bridge_turn_owner_seconds",
+        "bridge_turn_response_seconds",
         "bridge_upload_dropped_bytes_total",
     }
     assert f'bridge_info{{version="{__version__}"}} 1.0' in text
@@ -155,6 +166,64 @@ def test_what_a_histogram_says_of_a_call() -> None:
     assert histogram.quantile_s(0.99) == 0.005
     histogram.observe(1.0)
     assert histogram.quantile_s(0.99) == 0.005, "the last bound stands for what lies above it"
+
+
+def test_keys_of_live_and_of_ended_calls_and_those_pressed_for_agents() -> None:
+    live = [Live(CallStats(dtmf=3)), Live(CallStats(dtmf=1))]
+    metrics = Metrics(lambda: live)
+    assert value(metrics, "bridge_dtmf_total", direction="in") == 4
+    live.pop(0).end(metrics)
+    metrics.dtmf.labels("out").inc(5)
+    assert value(metrics, "bridge_dtmf_total", direction="in") == 4
+    assert value(metrics, "bridge_dtmf_total", direction="out") == 5
+
+
+def test_what_else_is_counted_by_label() -> None:
+    metrics = Metrics(list)
+    metrics.tool_calls.labels("hold", "done").inc()
+    metrics.transfers.labels("conference", "no_answer").inc()
+    metrics.agent_reconnects.labels("succeeded").inc()
+    metrics.digits_lost.inc(2)
+    metrics.control_requests.labels("twilio", "hang_up", "done").inc()
+    metrics.control_seconds.labels("twilio", "hang_up").observe(0.3)
+    metrics.outbound_calls.labels("twilio", "placed").inc()
+    assert value(metrics, "bridge_tool_calls_total", tool="hold", outcome="done") == 1
+    assert value(metrics, "bridge_transfers_total", kind="conference", outcome="no_answer") == 1
+    assert value(metrics, "bridge_agent_reconnects_total", outcome="succeeded") == 1
+    assert value(metrics, "bridge_digits_lost_total") == 2
+    assert value(metrics, "bridge_control_requests_total", provider="twilio", action="hang_up", outcome="done") == 1
+    assert value(metrics, "bridge_control_seconds_bucket", provider="twilio", action="hang_up", le="0.5") == 1
+    assert value(metrics, "bridge_outbound_calls_total", provider="twilio", outcome="placed") == 1
+
+
+def test_the_turns_of_a_call() -> None:
+    metrics, meter = Metrics(list), TurnMeter()
+    meter.caller_speech(True, 1.0)
+    meter.interrupted(1.2)
+    meter.caller_speech(False, 2.0, late_s=0.03)
+    meter.caller_said(2.3)
+    meter.agent_audio(2.8)
+    meter.sent(2.81)
+    meter.caller_said(4.0)  # never answered
+    meter.end(12.0)
+    metrics.turns_over("twilio", meter)
+    assert value(metrics, "bridge_turn_interruptions_total", provider="twilio") == 1
+    assert value(metrics, "bridge_turn_response_seconds_count") == 1
+    assert value(metrics, "bridge_turn_response_seconds_sum") == pytest.approx(0.84)
+    assert value(metrics, "bridge_turn_response_seconds_bucket", le="0.7") == 0
+    assert value(metrics, "bridge_turn_response_seconds_bucket", le="1.0") == 1
+    assert value(metrics, "bridge_agent_silence_seconds_count") == 2
+    assert value(metrics, "bridge_agent_silence_seconds_sum") == pytest.approx(8.81)
+    spent = {owner: value(metrics, "bridge_turn_owner_seconds_sum", owner=owner) for owner in OWNERS}
+    assert spent == pytest.approx({"carrier": 0.03, "bridge_in": 0, "agent": 0.8, "tool": 0, "bridge_out": 0.01})
+
+
+def test_a_call_without_turns_adds_nothing() -> None:
+    metrics, meter = Metrics(list), TurnMeter()
+    meter.end(1.0)
+    metrics.turns_over("twilio", meter)
+    assert value(metrics, "bridge_turn_response_seconds_count") == 0
+    assert ("bridge_turn_interruptions_total", frozenset({("provider", "twilio")})) not in samples(metrics)
 
 
 def test_parts_may_count_for_themselves() -> None:
