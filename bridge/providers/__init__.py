@@ -8,9 +8,9 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from bridge.leg import CarrierSpec
-from bridge.providers import genesys, twilio
+from bridge.providers import genesys, twilio, vonage
 
-REGISTRY: dict[str, CarrierSpec] = {spec.name: spec for spec in (twilio.SPEC, genesys.SPEC)}
+REGISTRY: dict[str, CarrierSpec] = {spec.name: spec for spec in (twilio.SPEC, genesys.SPEC, vonage.SPEC)}
 """Every carrier by name. Routes, metrics, docs and the conformance tests walk this table."""
 
 

@@ -32,7 +32,7 @@ from bridge import events, outcome
 from bridge.auth import genesys as signature
 from bridge.errors import LocalError, RemoteError
 from bridge.events import Audio, Command, Ended, Event, Offered
-from bridge.leg import CarrierSpec, LegOptions, Outgoing, UpgradeRequest
+from bridge.leg import CarrierSpec, LegOptions, Outgoing, TransferKind, UpgradeRequest
 from bridge.media.format import ULAW_8K
 from bridge.outcome import EndReason, Result
 from bridge.providers import genesys_call as calls
@@ -87,6 +87,7 @@ class GenesysLeg:
         self.position = 0
         """Samples of the caller's audio so far, gaps included."""
         self.relayed = 0
+        self.last_payload = b""
         self.oddities = calls.Oddities()
         """What was let pass."""
 
@@ -136,6 +137,7 @@ class GenesysLeg:
                 self._last_message_s = now
                 self.position += size
                 self.relayed += 1
+                self.last_payload = message
                 return self._relay_head + b64encode_as_string(message) + self._relay_tail
         return None
 
@@ -388,4 +390,5 @@ SPEC = CarrierSpec(
     max_message_bytes=wire.MAX_MESSAGE_BYTES,
     refusal_status=401,  # "AudioHook: security"; Genesys does not try such a request again
     takes_results=True,
+    transfers=frozenset({TransferKind.FLOW}),
 )

@@ -6,14 +6,15 @@ import dataclasses
 
 import pytest
 
-from bridge.providers import REGISTRY, find_carrier, genesys, twilio
+from bridge.providers import REGISTRY, find_carrier, genesys, twilio, vonage
 
 
 def test_every_carrier_is_listed_under_its_own_name() -> None:
-    assert list(REGISTRY) == ["twilio", "genesys"]
+    assert list(REGISTRY) == ["twilio", "genesys", "vonage"]
     assert all(name == spec.name for name, spec in REGISTRY.items())
     assert REGISTRY["twilio"] is twilio.SPEC
     assert REGISTRY["genesys"] is genesys.SPEC
+    assert REGISTRY["vonage"] is vonage.SPEC
 
 
 def test_no_two_carriers_share_a_path() -> None:
