@@ -3,7 +3,7 @@
 The layers, lowest first; each may import only from those before it (``tests/test_layers.py`` checks it):
 
 ``errors, outcome, media`` <- ``events, leg, auth`` <- ``providers | convai`` <- ``calls``
-<- ``settings, config, readme, web, server, simulators`` <- ``bench, cli, cli_bench, cli_webhooks``
+<- ``settings, config, readme, web, server, simulators`` <- ``bench, doctor, replay, cli, cli_*``
 """
 
 __version__ = "0.1.0"

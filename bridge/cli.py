@@ -1,4 +1,4 @@
-"""The command line: ``bridge serve | demo | agent | call | webhooks | bench``.
+"""The command line: ``bridge serve | demo | agent | call | webhooks | tools | doctor | replay | bench``.
 
 Every command reads its settings the same way and reports all mistakes in them at once, with exit code 2.
 Heavy imports wait inside the commands, so that ``bridge --help`` is quick.
@@ -19,10 +19,15 @@ import typer
 
 from bridge import __version__
 from bridge.cli_bench import bench
+from bridge.cli_call import call_app
+from bridge.cli_doctor import doctor
+from bridge.cli_replay import replay_command
+from bridge.cli_tools import tools_app
 from bridge.cli_webhooks import webhooks_app
 from bridge.errors import ConfigError
 
 if TYPE_CHECKING:
+    from bridge.cli_tools import ToolsSetup
     from bridge.config import Settings
     from bridge.server.store.outbox import OutboxStore
 
@@ -36,7 +41,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Joins phone calls to ElevenLabs conversational agents.",
 )
-call_app = typer.Typer(no_args_is_help=True, help="Place a simulated call, strict about the wire.")
 app.add_typer(call_app, name="call")
 
 
@@ -61,6 +65,36 @@ async def _open_outbox() -> AsyncIterator[OutboxStore]:
 
 
 app.add_typer(webhooks_app(_open_outbox), name="webhooks")
+
+
+def _tools_setup() -> ToolsSetup:
+    """What ``bridge tools`` needs of the settings."""
+    from bridge.calls.tool_definitions import ExportOptions
+    from bridge.cli_tools import ToolsSetup
+    from bridge.config import load_configuration
+    from bridge.server.handing import WHISPER_S
+
+    try:
+        configuration = load_configuration()
+    except ConfigError as error:
+        _fail(str(error))
+    settings = configuration.settings
+    key = settings.elevenlabs_api_key
+    return ToolsSetup(
+        ExportOptions(
+            settings.tool_name_map,
+            configuration.tools,
+            settings.transfer_ring_s,
+            WHISPER_S,
+            settings.tool_timeout_s,
+        ),
+        settings.elevenlabs_base_url,
+        key.get_secret_value() if key is not None else "",
+        settings.elevenlabs_agent_id or "",
+    )
+
+
+app.add_typer(tools_app(_tools_setup), name="tools")
 
 
 def _run(coroutine: Any) -> Any:
@@ -126,7 +160,7 @@ def serve(
     logs.configure(settings.log_level, settings.log_format)
     source = ConfigurationSource(load_configuration, configuration_files())
     try:
-        _run(run_server(settings, routing=configuration.routing, source=source))
+        _run(run_server(settings, routing=configuration.routing, tools=configuration.tools, source=source))
     except ConfigError as error:
         _fail(str(error))
 
@@ -230,108 +264,9 @@ def agent(
         _fail(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port")
 
 
-@call_app.command("twilio")
-def call_twilio(
-    to: Annotated[str, typer.Option(help="Media socket, e.g. ws://127.0.0.1:8080/twilio/media.")] = "",
-    voice: Annotated[str, typer.Option(help="Answer webhook, e.g. http://127.0.0.1:8080/twilio/voice.")] = "",
-    auth_token: Annotated[str, typer.Option(envvar="TWILIO_AUTH_TOKEN", help="Signs the requests.")] = "",
-    public_url: Annotated[str, typer.Option(envvar="PUBLIC_URL", help="The bridge's PUBLIC_URL.")] = "",
-    caller: Annotated[str, typer.Option(help="Caller's number.")] = "+15550100",
-    called: Annotated[str, typer.Option(help="Called number.")] = "+15550199",
-    recording: Annotated[Path | None, typer.Option(help="Stereo WAV to write: caller left, agent right.")] = None,
-    max_duration_s: Annotated[float, typer.Option(help="Hang up after so long in any case.")] = 120.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Place a Twilio call: through the answer webhook (--voice), or straight to a media socket (--to)."""
-    from bridge.simulators.twilio_caller import TwilioCall, TwilioCallOptions
-
-    try:
-        placed = TwilioCall(
-            TwilioCallOptions(
-                to=to,
-                voice=voice,
-                auth_token=auth_token,
-                public_url=public_url,
-                caller=caller,
-                called=called,
-                recording=recording,
-                max_duration_s=max_duration_s,
-            )
-        )
-    except ValueError:
-        _fail("give --voice URL or --to URL, one of them")
-    _say(f"calling {voice or to}")
-    result = _run(placed.run())
-    if as_json:
-        typer.echo(json.dumps(result.to_json()))
-    else:
-        for at_ms, what in result.timeline:
-            typer.echo(f"{at_ms / 1000:6.2f} s  {what}")
-        typer.echo(f"ended by {result.ended_by} with {result.close_code} after {result.duration_ms / 1000:.1f} s")
-        typer.echo(f"TwiML: {', '.join(result.verbs) or 'none'}; gaps: {len(result.gaps)}")
-        for violation in result.violations:
-            typer.echo(f"breach {violation.code}: {violation.text}")
-    raise typer.Exit(1 if result.violations or result.ended_by in ("lost", "refused") else 0)
-
-
-@call_app.command("genesys")
-def call_genesys(
-    to: Annotated[str, typer.Option(help="Base URI and Connector ID, e.g. ws://127.0.0.1:8080/genesys/AGENT.")],
-    connector_id: Annotated[str, typer.Option(help="Appended to --to as it stands.")] = "",
-    api_key: Annotated[str, typer.Option(envvar="GENESYS_API_KEY", help="Sent as X-API-KEY.")] = "",
-    client_secret: Annotated[str, typer.Option(envvar="GENESYS_CLIENT_SECRET", help="Signs the request.")] = "",
-    organization_id: Annotated[str, typer.Option(envvar="GENESYS_ORGANIZATION_ID", help="Default: random.")] = "",
-    public_url: Annotated[str, typer.Option(envvar="PUBLIC_URL", help="The bridge's PUBLIC_URL.")] = "",
-    caller: Annotated[str, typer.Option(help="Caller's number.")] = "+15550100",
-    called: Annotated[str, typer.Option(help="Called number.")] = "+15550199",
-    variable: Annotated[list[str] | None, typer.Option(help="Input variable NAME=VALUE; may be repeated.")] = None,
-    custom_config: Annotated[str, typer.Option(help="The integration's advanced configuration, a JSON object.")] = "",
-    language: Annotated[str, typer.Option(help="Language of the flow.")] = "en-US",
-    media: Annotated[str, typer.Option(help="What is offered; Genesys offers external.")] = "external",
-    digits: Annotated[str, typer.Option(help="Keys to press after the greeting.")] = "",
-    script: Annotated[Path | None, typer.Option(help="The caller's actions, a JSON file.")] = None,
-    probe: Annotated[bool, typer.Option("--probe", help="Only try the connection, as on activation.")] = False,
-    retries: Annotated[int, typer.Option(help="Connections tried again; Genesys does up to 5.")] = 0,
-    recording: Annotated[Path | None, typer.Option(help="Stereo WAV to write: caller left, agent right.")] = None,
-    max_duration_s: Annotated[float, typer.Option(help="Hang up after so long in any case.")] = 120.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Place a Genesys Cloud call: open an Audio Connector session and hold it to every rule of the protocol."""
-    from bridge.simulators.genesys_caller import GenesysCall, GenesysCallOptions
-    from bridge.simulators.genesys_person import caller_actions
-    from bridge.simulators.genesys_setup import parse_custom_config, parse_variables
-
-    try:
-        placed = GenesysCall(
-            GenesysCallOptions(
-                to=to,
-                connector_id=connector_id,
-                api_key=api_key.partition(",")[0],
-                client_secret=client_secret.partition(",")[0],
-                organization_id=organization_id.partition(",")[0],
-                public_url=public_url,
-                caller=caller,
-                called=called,
-                input_variables=parse_variables(variable or ()),
-                custom_config=parse_custom_config(custom_config),
-                language=language,
-                media=media,
-                actions=caller_actions(script, digits),
-                probe=probe,
-                retries=retries,
-                recording=recording,
-                max_duration_s=max_duration_s,
-            )
-        )
-    except (ValueError, OSError) as error:
-        _fail(str(error))
-    _say(f"calling {placed.url}")
-    result = _run(placed.run())
-    typer.echo(json.dumps(result.to_json()) if as_json else result.to_text())
-    raise typer.Exit(0 if result.succeeded else 1)
-
-
 app.command()(bench)
+app.command()(doctor)
+app.command("replay")(replay_command)
 
 
 def main() -> None:

@@ -31,6 +31,8 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Agent that the carrier's address names (Genesys: the Connector ID); empty = the routing decides."""
     direction: str = "inbound"
     """``inbound`` or ``outbound``."""
+    control_url: str = ""
+    """Base URL of the carrier's region that holds the call, where it names one: from a verified request only."""
     parameters: dict[str, str] = {}
     """Custom parameters the operator put into the carrier's set-up (without ours); variables for the agent."""
 

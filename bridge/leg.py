@@ -20,15 +20,6 @@ from bridge.events import Command, Event
 
 
 @dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """A control request to the carrier's REST interface, for the driver to carry out."""
-
-    method: str
-    path: str
-    form: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class CloseSocket:
     """Close the leg's socket with this WebSocket close code after all that was drained before."""
 
@@ -36,8 +27,8 @@ class CloseSocket:
     reason: str = ""
 
 
-Outgoing = str | bytes | HttpRequest | CloseSocket
-"""What must go out: a text message, a binary message, a request, or the end of the socket."""
+Outgoing = str | bytes | CloseSocket
+"""What must go out: a text message, a binary message, or the end of the socket."""
 
 
 class Leg(Protocol):
@@ -52,6 +43,8 @@ class Leg(Protocol):
 
     relayed: int
     """Messages that ``relay`` has taken."""
+    last_payload: bytes
+    """The latest caller audio, whichever way it took; for listeners that look at some of it."""
 
     def set_relay(self, head: str, tail: str, sizes: range) -> None:
         """Have ``relay`` take payloads of these sizes in bytes (an empty range = none), base64 between both texts."""
@@ -130,6 +123,8 @@ class AuthContext:
     """Secrets by setting name (lower case), each a key ring: several values while a key is rotated."""
     unix_s: float
     """Wall-clock time, for signatures that carry one."""
+    instance_url: str = ""
+    """INSTANCE_URL likewise, where this process has an address of its own besides."""
 
 
 class TransferKind(enum.Enum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bridge import __version__, cli
+from bridge.calls.http_tools import HttpTool
 from bridge.calls.routing import RoutingTable
 from bridge.config import Settings
 from bridge.errors import ConfigError
@@ -81,12 +82,18 @@ def test_more_than_one_worker_is_refused_with_a_reason() -> None:
 def test_serve_runs_the_server_with_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[tuple[Settings, RoutingTable, ConfigurationSource]] = []
 
-    async def serve(settings: Settings, *, routing: RoutingTable, source: ConfigurationSource) -> None:
+    async def serve(
+        settings: Settings, *, routing: RoutingTable, tools: Mapping[str, HttpTool], source: ConfigurationSource
+    ) -> None:
+        assert list(tools) == ["order_status"]
         seen.append((settings, routing, source))
 
     monkeypatch.setattr("bridge.server.serve.serve", serve)
     toml = tmp_path / "mine.toml"
-    toml.write_text('[[routes]]\nnumber = "+15550199"\nagent = "agent_7"\n')
+    toml.write_text(
+        '[[routes]]\nnumber = "+15550199"\nagent = "agent_7"\n'
+        '[tools.order_status]\ndescription = "Looks up."\nurl = "https://shop.example.com/orders"\n'
+    )
     run("serve", env={"BRIDGE_PORT": "1234", "BRIDGE_CONFIG": str(toml)})
     [(settings, routing, source)] = seen
     assert settings.bridge_port == 1234

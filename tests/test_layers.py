@@ -16,7 +16,22 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"providers", "sip", "convai"}),
     frozenset({"calls"}),
     frozenset({"settings", "config", "settings_table", "readme", "server", "simulators", "web"}),
-    frozenset({"cli", "cli_bench", "cli_webhooks", "bench", "__main__"}),
+    frozenset(
+        {
+            "bench",
+            "cli",
+            "cli_bench",
+            "cli_call",
+            "cli_doctor",
+            "cli_replay",
+            "cli_tools",
+            "cli_webhooks",
+            "doctor",
+            "replay",
+            "replay_picture",
+            "__main__",
+        }
+    ),
 )
 """Lowest first. A module imports from its own layer and those before it."""
 STRANGERS = LAYERS[2]

@@ -42,6 +42,10 @@ class CallClaims(msgspec.Struct, frozen=True, kw_only=True):
     """Our own id of the call, under which the webhook may have taken a slot; empty = none yet."""
     agent_id: str = ""
     """Agent that the webhook chose; empty = the routing decides once the call is offered."""
+    comeback: bool = False
+    """The call is in progress, and its carrier connects another media stream of it."""
+    control_url: str = ""
+    """See ``CallInfo.control_url``."""
     parameters: dict[str, str] = {}
     """What the webhook learnt besides (SIP headers, forwarded-from): variables for the agent."""
 

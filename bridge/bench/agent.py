@@ -1,7 +1,7 @@
 """The other end of the simulated calls: a fast WebSocket server that talks, listens and is interrupted.
 
 ``ConvaiWire`` speaks the agents' protocol: it answers the metadata first, talks once the client has said
-something, pings every 5 s. ``TwilioWire`` (for Genesys: ``GenesysWire``) is the far end behind
+something, pings every 5 s. ``TwilioWire`` (``GenesysWire``, ``VonageWire``) is the far end behind
 the floor: it answers the carrier's own messages, so that a relay that reads nothing carries in each direction what
 a bridge carries on the carrier's side.
 
@@ -32,6 +32,10 @@ class Wire(Protocol):
 
     replies: list[bytes]
     """Text messages that answer what was read; whoever sends them empties the list."""
+
+    @property
+    def piece_bytes(self) -> int:
+        """Audio in one message where the wire has a fixed size; 0 = a message is what is said at once."""
 
     @property
     def speech_kind(self) -> WSMsgType:
@@ -69,6 +73,7 @@ class ConvaiWire:
     """The agents' WebSocket protocol, server side."""
 
     speech_kind = _TEXT
+    piece_bytes = 0
     ready = True
 
     def __init__(self, audio_format: str) -> None:
@@ -122,6 +127,7 @@ class TwilioWire:
     """Twilio Media Streams, application side; one per call because it must name the stream."""
 
     speech_kind = _TEXT
+    piece_bytes = 0
 
     def __init__(self) -> None:
         self._sid = b""
@@ -231,7 +237,10 @@ class Agent(WSListener):
             return False
         speech, wire = call.speech, self._wire
         for _ in range(1 + self._lead):
-            transport.send(wire.speech_kind, wire.speech(speech.message(now_ns), speech.turn + 1))
+            audio = speech.message(now_ns)
+            size = wire.piece_bytes or len(audio)
+            for start in range(0, len(audio), size):
+                transport.send(wire.speech_kind, wire.speech(audio[start : start + size], speech.turn + 1))
         self._lead = 0
         self._ticks += 1
         if (self._ticks + call.index) % PING_EVERY_MESSAGES == 0:

@@ -13,6 +13,7 @@ from bridge.bench.figures import NS_PER_MS, LatencyLog, PathTally, Window
 from bridge.bench.markers import MarkerSink, MarkerSource
 from bridge.bench.numbering import NumberedSink, NumberedSource
 from bridge.bench.playout_clock import PlayoutClock
+from bridge.media.format import ULAW_8K, Encoding, MediaFormat
 
 FRAME_MS = 20
 """Caller audio per message, unless the carrier has other habits."""
@@ -22,7 +23,6 @@ SPEECH_MS = 100
 CLEAR_TIMEOUT_NS = 1000 * NS_PER_MS
 """After this long without ``clear`` an interruption counts as missed."""
 
-CARRIER_RATE_HZ = 8000
 AGENT_RATE_HZ = 16000
 """Of a ``pcm_16000`` agent, in conversion mode."""
 
@@ -86,14 +86,24 @@ class SignalKit:
     """Makes the sources and sinks of a mode; holds what all calls share."""
 
     def __init__(
-        self, converting: bool, *, frame_ms: int = FRAME_MS, raw_frames: bool = False, raw_speech: bool = False
+        self,
+        converting: bool,
+        *,
+        frame_ms: int = FRAME_MS,
+        raw_frames: bool = False,
+        raw_speech: bool = False,
+        media: MediaFormat = ULAW_8K,
     ) -> None:
-        """``raw``: the wire of this direction carries bytes rather than base64."""
+        """``raw``: the wire of this direction carries bytes rather than base64. ``media`` is the carrier's."""
         self.converting = converting
+        self._media = media
         self._frame_ms = frame_ms
         self._raw_frames, self._raw_speech = raw_frames, raw_speech
         if converting:
-            self._frames = MarkerSource.cycle(frame_ms, CARRIER_RATE_HZ, markers.encode_ulaw, raw=raw_frames)
+            is_ulaw = media.encoding is Encoding.ULAW
+            encode = markers.encode_ulaw if is_ulaw else markers.encode_pcm
+            self._decode = markers.decode_ulaw if is_ulaw else markers.decode_pcm
+            self._frames = MarkerSource.cycle(frame_ms, media.rate_hz, encode, raw=raw_frames)
             self._speech = MarkerSource.cycle(SPEECH_MS, AGENT_RATE_HZ, markers.encode_pcm, raw=raw_speech)
 
     def new_call(self, index: int, logs: Logs) -> Call:
@@ -102,27 +112,39 @@ class SignalKit:
             frames = MarkerSource(self._frame_ms, self._frames)
             speech = MarkerSource(SPEECH_MS, self._speech)
             heard = MarkerSink(frames, AGENT_RATE_HZ, markers.decode_pcm, logs.up)
-            played = MarkerSink(speech, CARRIER_RATE_HZ, markers.decode_ulaw, logs.down)
-            return Call(index, logs, frames, heard, speech, played)
-        talk = NumberedSource(index, self._frame_ms // numbering.RECORD_MS, raw=self._raw_frames)
-        answer = NumberedSource(index, SPEECH_MS // numbering.RECORD_MS, raw=self._raw_speech)
+            played = MarkerSink(speech, self._media.rate_hz, self._decode, logs.down)
+            return Call(index, logs, frames, heard, speech, played, self._media)
+        size = self._media.size_bytes(numbering.RECORD_MS)
+        talk = NumberedSource(index, self._frame_ms // numbering.RECORD_MS, raw=self._raw_frames, record_bytes=size)
+        answer = NumberedSource(index, SPEECH_MS // numbering.RECORD_MS, raw=self._raw_speech, record_bytes=size)
         ear = NumberedSink(answer, logs.down, logs.first)
-        return Call(index, logs, talk, NumberedSink(talk, logs.up), answer, ear)
+        return Call(index, logs, talk, NumberedSink(talk, logs.up), answer, ear, self._media)
 
 
 class Call:
     """One call. ``up`` is caller -> agent, ``down`` is agent -> caller."""
 
-    __slots__ = ("_interrupted_ns", "clock", "frames", "heard", "index", "logs", "played", "speech")
+    __slots__ = ("_interrupted_ns", "clock", "frames", "heard", "index", "logs", "media", "played", "speech")
 
-    def __init__(self, index: int, logs: Logs, frames: Source, heard: Sink, speech: Source, played: Sink) -> None:
+    def __init__(
+        self,
+        index: int,
+        logs: Logs,
+        frames: Source,
+        heard: Sink,
+        speech: Source,
+        played: Sink,
+        media: MediaFormat = ULAW_8K,
+    ) -> None:
+        """``media`` is the carrier's."""
         self.index = index
+        self.media = media
         self.logs = logs
         self.frames = frames
         self.heard = heard
         self.speech = speech
         self.played = played
-        self.clock = PlayoutClock(logs.window)
+        self.clock = PlayoutClock(logs.window, media)
         self._interrupted_ns = 0
         """When the interruption that still waits for its ``clear`` was sent; 0 = none waits."""
 

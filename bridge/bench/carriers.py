@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qs
 
 from picows import WSListener
 
-from bridge.bench import genesys_caller
+from bridge.bench import genesys_caller, vonage_caller
 from bridge.bench.agent import TwilioWire, Wire
 from bridge.bench.call import FRAME_MS, Call
 from bridge.bench.caller import Caller
 from bridge.bench.genesys_caller import GenesysCaller
 from bridge.bench.genesys_far_end import GenesysWire
+from bridge.bench.vonage_caller import VonageCaller
+from bridge.bench.vonage_far_end import VonageWire
+from bridge.media.format import ULAW_8K, Encoding, MediaFormat
 
 ATTEND_MS = 20
 """How often a caller that sends more rarely looks at its player."""
@@ -44,10 +47,25 @@ class CarrierEnd(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Mode:
+    """What is spoken on both sides."""
+
+    agent: str
+    """The agent's audio format."""
+    carrier: MediaFormat
+
+    @property
+    def is_converting(self) -> bool:
+        """Whether the formats differ."""
+        return self.agent != self.carrier.name
+
+
+@dataclass(frozen=True, slots=True)
 class Carrier:
     """A carrier as the load plays it."""
 
     name: str
+    modes: Mapping[str, Mode]
     frame_ms: int
     """Caller audio in one message."""
     is_raw: bool
@@ -69,7 +87,7 @@ class Carrier:
     """Headers of its upgrade request."""
     new_caller: Callable[[Call, bool], tuple[CarrierEnd, WSListener]]
     """One object, as the load and as picows know it; whether it holds the server to the carrier's rate limits."""
-    new_far_end: Callable[[], Wire]
+    new_far_end: Callable[[MediaFormat], Wire]
     """How the far end behind the floor speaks."""
 
 
@@ -81,6 +99,18 @@ def _twilio_caller(call: Call, has_limits: bool) -> tuple[CarrierEnd, WSListener
 def _genesys_caller(call: Call, has_limits: bool) -> tuple[CarrierEnd, WSListener]:
     caller = GenesysCaller(call, has_limits=has_limits)
     return caller, caller
+
+
+def _vonage_caller(call: Call, has_limits: bool) -> tuple[CarrierEnd, WSListener]:
+    caller = VonageCaller(call)
+    return caller, caller
+
+
+_ULAW_MODES = {"passthrough": Mode("ulaw_8000", ULAW_8K), "convert": Mode("pcm_16000", ULAW_8K)}
+_VONAGE_MODES = {
+    name: Mode("pcm_16000", MediaFormat(Encoding.L16, rate_hz))
+    for name, rate_hz in (("passthrough", 16000), ("convert", 8000), ("convert-24k", 24000))
+}
 
 
 def call_name(index: int) -> str:
@@ -96,6 +126,7 @@ def called_name(target: str) -> str:
 
 TWILIO = Carrier(
     name="twilio",
+    modes=_ULAW_MODES,
     frame_ms=FRAME_MS,
     is_raw=False,
     head_start=0,
@@ -107,11 +138,12 @@ TWILIO = Carrier(
     path=lambda index: "/twilio/media",
     headers=lambda index: {},
     new_caller=_twilio_caller,
-    new_far_end=TwilioWire,
+    new_far_end=lambda media: TwilioWire(),
 )
 
 GENESYS = Carrier(
     name="genesys",
+    modes=_ULAW_MODES,
     frame_ms=genesys_caller.FRAME_MS,
     is_raw=True,
     # Genesys takes few messages, so audio is gathered on the way. Agents speak faster than real time; the head start
@@ -125,7 +157,24 @@ GENESYS = Carrier(
     path=lambda index: f"/genesys/{call_name(index)}",
     headers=genesys_caller.headers,
     new_caller=_genesys_caller,
-    new_far_end=GenesysWire,
+    new_far_end=lambda media: GenesysWire(),
 )
 
-CARRIERS = {carrier.name: carrier for carrier in (TWILIO, GENESYS)}
+VONAGE = Carrier(
+    name="vonage",
+    modes=_VONAGE_MODES,
+    frame_ms=FRAME_MS,
+    is_raw=True,
+    head_start=0,
+    grace_s=1.0,
+    flush="clear",
+    default_calls=100,
+    ramp_s=lambda calls: 4.0,
+    names_calls=False,
+    path=lambda index: f"/vonage/media?uuid={vonage_caller.call_uuid(index)}",
+    headers=lambda index: {},
+    new_caller=_vonage_caller,
+    new_far_end=VonageWire,
+)
+
+CARRIERS = {carrier.name: carrier for carrier in (TWILIO, GENESYS, VONAGE)}

@@ -30,6 +30,7 @@ class GenesysWire:
     """AudioHook, server side: a ``bridge.bench.agent.Wire``."""
 
     speech_kind = WSMsgType.BINARY
+    piece_bytes = 0
 
     def __init__(self) -> None:
         self.replies: list[bytes] = []

@@ -81,6 +81,8 @@ class LoadResult:
     lateness_ms: array[float]
     leaked_connections: int
     """Agent connections that the server still held ``CLOSE_TIMEOUT_S`` after the hang-up."""
+    long_gaps: int = 0
+    """Gaps over 40 ms."""
 
 
 class Load:
@@ -277,6 +279,7 @@ class Load:
             up=up,
             down=down,
             gaps=sum(call.clock.gaps for call in calls),
+            long_gaps=sum(call.clock.long_gaps for call in calls),
             gap_ms=sum(call.clock.gap_ns for call in calls) / NS_PER_MS,
             longest_gap_ms=max(call.clock.longest_gap_ns for call in calls) / NS_PER_MS,
             seconds=measured[0],

@@ -198,7 +198,9 @@ class MarkerSink:
         if shortfall_ms > FILTER_TAIL_MS and source.turn == self._cleared_turn:
             tally.lost_ms += shortfall_ms
         while source.bursts:
-            self._note_missing(source.bursts.popleft())
+            burst_sent = source.bursts.popleft()
+            if burst_sent[0] * BURST_EVERY_MS + BURST_MS <= source.sent_ms:  # the last may have been cut off
+                self._note_missing(burst_sent)
         return tally
 
     def _owed_before_clear(self) -> float:

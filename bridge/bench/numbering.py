@@ -1,12 +1,13 @@
 """Numbered audio for pass-through: every 20 ms frame carries its call, turn, number and send time as bytes.
 
-Any byte is legal mu-law, so a server that passes mu-law through must deliver these bytes unchanged; it may cut
-and join them as it likes. The reader treats what arrives as one stream of bytes and finds the records by their
-sync word, so loss, reordering, duplication, changed bytes, crosstalk between calls and inserted silence are all
-told apart, and every record yields an exact latency: its sender and its receiver share one clock.
+Any byte is legal mu-law and any two are a legal sample of L16, so a server that passes audio through must deliver
+these bytes unchanged; it may cut and join them as it likes. The reader treats what arrives as one stream of bytes
+and finds the records by their sync word, so loss, reordering, duplication, changed bytes, crosstalk between calls
+and inserted silence are all told apart, and every record yields an exact latency: its sender and its receiver share
+one clock.
 
-Record, 160 bytes, little-endian: sync word (4), call (2), turn (2), number (4), number of the turn's first
-record (4), send time in ns (8), filler (136). Pure: no clock, no sockets.
+Record, 160 bytes of mu-law (320, 640 or 960 of L16), little-endian: sync word (4), call (2), turn (2), number (4),
+number of the turn's first record (4), send time in ns (8), filler (the rest). Pure: no clock, no sockets.
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ RECORD_BYTES = 160
 """One frame of telephony: 20 ms of 8 kHz mu-law."""
 
 RECORD_MS = 20
+LINEAR_SILENCE = 0x00
 SYNC = b"\xb7\x1e\x5a\xc3"
 _HEADER = struct.Struct("<4sHHIIQ")
 FILLER = bytes(range(1, RECORD_BYTES - _HEADER.size + 1))
-"""Bytes 1..136: without 0xFF, so that silence put in by a server is told from ours, and without the sync word."""
-
-_FILLER_BASE64 = binascii.b2a_base64(FILLER, newline=False)
-"""The header is 24 bytes, a multiple of 3, so header and filler can be encoded apart."""
+"""Bytes 1..136: without 0xFF and 0x00, so that silence put in by a server is told from ours, and without the sync
+word. Longer records repeat it."""
 
 _SILENCE = 0xFF
 MAX_MISSING = 10_000
@@ -36,17 +36,28 @@ Record = tuple[bytes, int, int, int, int, int]
 """Sync word, call, turn, number, number of the turn's first record, send time in ns."""
 
 
-def build_record(call: int, turn: int, number: int, turn_first: int, sent_ns: int) -> bytes:
-    """One record of ``RECORD_BYTES``."""
-    return _HEADER.pack(SYNC, call, turn, number, turn_first, sent_ns) + FILLER
+def filler(record_bytes: int) -> bytes:
+    """What follows the header in records of this size."""
+    size_bytes = record_bytes - _HEADER.size
+    return (FILLER * -(-size_bytes // len(FILLER)))[:size_bytes]
+
+
+def build_record(
+    call: int, turn: int, number: int, turn_first: int, sent_ns: int, record_bytes: int = RECORD_BYTES
+) -> bytes:
+    """One record."""
+    return _HEADER.pack(SYNC, call, turn, number, turn_first, sent_ns) + filler(record_bytes)
 
 
 class RecordReader:
     """Finds records in a stream of bytes that may be cut anywhere."""
 
-    __slots__ = ("_carry", "corrupt", "foreign_bytes", "silence_bytes")
+    __slots__ = ("_carry", "_filler", "_record_bytes", "_silence", "corrupt", "foreign_bytes", "silence_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, record_bytes: int = RECORD_BYTES) -> None:
+        """Records of mu-law have 160 bytes; all others are L16, which has another silence."""
+        self._record_bytes, self._filler = record_bytes, filler(record_bytes)
+        self._silence = _SILENCE if record_bytes == RECORD_BYTES else LINEAR_SILENCE
         self._carry = b""
         self.corrupt = 0
         self.foreign_bytes = 0
@@ -58,11 +69,11 @@ class RecordReader:
         size = len(data)
         position = 0
         records: list[Record] = []
-        while size - position >= RECORD_BYTES:
-            end = position + RECORD_BYTES
+        while size - position >= self._record_bytes:
+            end = position + self._record_bytes
             if not data.startswith(SYNC, position):
                 position = self._skip(data, position)
-            elif data.endswith(FILLER, position, end):
+            elif data.endswith(self._filler, position, end):
                 records.append(_HEADER.unpack_from(data, position))
                 position = end
             else:
@@ -85,7 +96,7 @@ class RecordReader:
         found = data.find(SYNC, start + 1)
         # The last bytes may be the first of a sync word: leave them for the next call.
         end = found if found >= 0 else len(data) - len(SYNC) + 1
-        silence = data.count(_SILENCE, start, end)
+        silence = data.count(self._silence, start, end)
         self.silence_bytes += silence
         self.foreign_bytes += end - start - silence
         return end
@@ -94,11 +105,27 @@ class RecordReader:
 class NumberedSource:
     """Makes the messages of one direction of one call."""
 
-    __slots__ = ("_raw", "call", "number", "records_per_message", "turn", "turn_first")
+    __slots__ = (
+        "_filler",
+        "_filler_base64",
+        "_raw",
+        "call",
+        "number",
+        "record_bytes",
+        "records_per_message",
+        "turn",
+        "turn_first",
+    )
 
-    def __init__(self, call: int, records_per_message: int, *, raw: bool = False) -> None:
+    def __init__(
+        self, call: int, records_per_message: int, *, raw: bool = False, record_bytes: int = RECORD_BYTES
+    ) -> None:
         """``raw`` leaves the audio as it is, for wires that carry bytes; others carry base64."""
         self._raw = raw
+        self._filler = filler(record_bytes)
+        # The header is 24 bytes, a multiple of 3, so header and filler can be encoded apart.
+        self._filler_base64 = binascii.b2a_base64(self._filler, newline=False)
+        self.record_bytes = record_bytes
         self.call = call
         self.records_per_message = records_per_message
         self.number = 0
@@ -112,12 +139,12 @@ class NumberedSource:
         self.number += self.records_per_message
         if self.records_per_message == 1 and not self._raw:
             header = _HEADER.pack(SYNC, self.call, self.turn, first, self.turn_first, now_ns)
-            return binascii.b2a_base64(header, newline=False) + _FILLER_BASE64
+            return binascii.b2a_base64(header, newline=False) + self._filler_base64
         # Parts are joined rather than whole records, because 4000 of these messages a second are made.
         parts: list[bytes] = []
         for number in range(first, self.number):
             parts.append(_HEADER.pack(SYNC, self.call, self.turn, number, self.turn_first, now_ns))
-            parts.append(FILLER)
+            parts.append(self._filler)
         audio = b"".join(parts)
         return audio if self._raw else binascii.b2a_base64(audio, newline=False)
 
@@ -139,11 +166,13 @@ class NumberedSink:
         "_call",
         "_cleared_turn",
         "_expected",
+        "_filler",
         "_first",
         "_log",
         "_missing",
         "_reader",
         "_received",
+        "_record_bytes",
         "_records",
         "_source",
         "_tally",
@@ -157,7 +186,8 @@ class NumberedSink:
         self._call = source.call
         self._records = source.records_per_message
         self._log = log
-        self._reader = RecordReader()
+        self._record_bytes, self._filler = source.record_bytes, filler(source.record_bytes)
+        self._reader = RecordReader(source.record_bytes)
         self._tally = PathTally()
         self._received = 0
         self._expected = 0
@@ -167,7 +197,7 @@ class NumberedSink:
 
     def receive(self, payload: bytes, now_ns: int) -> None:
         """Take the audio of one message. Latency counts for the first record of each message sent."""
-        if len(payload) == RECORD_BYTES and self._take_expected(payload, now_ns):
+        if len(payload) == self._record_bytes and self._take_expected(payload, now_ns):
             return
         for _, call, turn, number, turn_first, sent_ns in self._reader.feed(payload):
             if call != self._call:
@@ -175,7 +205,7 @@ class NumberedSink:
                 continue
             if turn != self._cleared_turn:
                 if turn < self._cleared_turn:
-                    self._tally.stale_bytes += RECORD_BYTES
+                    self._tally.stale_bytes += self._record_bytes
                     continue
                 self._tally.early_ms += RECORD_MS
             if turn > self._turn:
@@ -220,7 +250,7 @@ class NumberedSink:
             or turn != self._cleared_turn
             or call != self._call
             or sync != SYNC
-            or not payload.endswith(FILLER)
+            or not payload.endswith(self._filler)
             or self._reader.leftover()
         ):
             return False

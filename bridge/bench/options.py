@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 from bridge.bench.carriers import CARRIERS, TWILIO
 
-MODES = {"passthrough": "ulaw_8000", "convert": "pcm_16000"}
-"""Mode and the agent's audio format that makes it."""
-
 TARGETS = ("bridge", "floor", "plain")
 
-TARGETS_OF = {"twilio": TARGETS, "genesys": ("bridge", "floor")}
+TARGETS_OF = {"twilio": TARGETS, "genesys": ("bridge", "floor"), "vonage": ("bridge", "floor")}
 """What is measured with each carrier; the plain design speaks to Twilio only."""
 
 
@@ -22,7 +19,8 @@ class BenchOptions:
     calls: int = 400
     carrier: str = "twilio"
     mode: str = "passthrough"
-    """``passthrough`` (agent ulaw_8000) or ``convert`` (agent pcm_16000)."""
+    """One of the carrier's: ``passthrough`` (both sides speak the same), ``convert`` (agent pcm_16000; Vonage at 8
+    kHz), with Vonage ``convert-24k`` too."""
     duration_s: float = 15.0
     warmup_s: float = 3.0
     ramp_s: float = 4.0
@@ -40,8 +38,9 @@ class BenchOptions:
     def __post_init__(self) -> None:
         if self.carrier not in CARRIERS:
             raise ValueError(f"carrier is {self.carrier!r}; known are {', '.join(CARRIERS)}")
-        if self.mode not in MODES:
-            raise ValueError(f"mode is {self.mode!r}; known are {', '.join(MODES)}")
+        modes = CARRIERS[self.carrier].modes
+        if self.mode not in modes:
+            raise ValueError(f"mode is {self.mode!r}; known are {', '.join(modes)}")
         known = TARGETS_OF[self.carrier]
         if unknown := set(self.targets) - set(known):
             raise ValueError(f"unknown targets {sorted(unknown)}; known are {', '.join(known)}")

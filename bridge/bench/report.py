@@ -82,6 +82,8 @@ class RoundFigures:
     """From the offer of a session to its acceptance, of all calls; Genesys only."""
     first_audio_ms: Spread = NOTHING
     """From the first message of each turn of the agent to its arrival at the carrier; pass-through only."""
+    long_gaps: int = 0
+    """Gaps over 40 ms."""
     pong_ms: Spread = NOTHING
     """From the carrier's pings to their answers; Genesys only."""
 
@@ -259,6 +261,10 @@ def _gaps(target: TargetReport) -> str:
     return f"{gaps}, longest {longest:.0f} ms"
 
 
+def _long_gaps(target: TargetReport) -> str:
+    return str(sum(figures.long_gaps for figures in target.rounds))
+
+
 def _load(target: TargetReport) -> str:
     last = target.last
     return f"{last.load_cpu_percent:.0f} %, {last.load_lateness_ms.p99:.1f} ms"
@@ -286,6 +292,7 @@ _ROWS: list[tuple[str, Callable[[TargetReport], str]]] = [
     ("lost down", lambda target: _loss(target, "down")),
     ("repeated/disordered/changed/crossed", _disorder),
     ("gaps heard by callers", _gaps),
+    ("  over 40 ms", _long_gaps),
     ("memory per call", lambda target: f"{target.last.memory_per_call_bytes / 1024:.0f} KiB"),
     ("memory idle", lambda target: f"{target.last.rss_idle_bytes / 2**20:.0f} MiB"),
     ("other work on its core", lambda target: f"{target.last.other_cpu_percent:.0f} %"),

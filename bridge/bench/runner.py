@@ -25,11 +25,11 @@ import uvloop
 import bridge
 from bridge.bench.agent import ConvaiWire, Wire
 from bridge.bench.call import SignalKit
-from bridge.bench.carriers import CARRIERS
+from bridge.bench.carriers import CARRIERS, Mode
 from bridge.bench.figures import spread
 from bridge.bench.floor import find_haproxy, haproxy_command, write_config
 from bridge.bench.load import BenchError, Load, LoadResult, Progress, RoundPlan
-from bridge.bench.options import MODES, BenchOptions
+from bridge.bench.options import BenchOptions
 from bridge.bench.process import (
     CorePlan,
     ServerProcess,
@@ -144,6 +144,10 @@ def _targets(options: BenchOptions, notes: list[str]) -> Iterator[Target]:
             notes.append("floor skipped: haproxy is not installed")
 
 
+def _mode(options: BenchOptions) -> Mode:
+    return CARRIERS[options.carrier].modes[options.mode]
+
+
 def _bridge_target(options: BenchOptions) -> Target:
     def env(port: int, agent_port: int, directory: Path) -> dict[str, str]:
         return {
@@ -157,27 +161,27 @@ def _bridge_target(options: BenchOptions) -> Target:
             "DATA_DIR": str(directory / "data"),
         }
 
-    agent_format = MODES[options.mode]
+    agent_format = _mode(options).agent
     return Target(
         name="bridge",
         what=f"bridge serve, agent {agent_format}",
         calls=options.calls,
         new_wire=lambda: ConvaiWire(agent_format),
-        converting=options.mode == "convert",
+        converting=_mode(options).is_converting,
         command=lambda port, agent_port, directory: [sys.executable, "-m", "bridge", "serve"],
         env=env,
     )
 
 
 def _plain_target(options: BenchOptions) -> Target:
-    agent_format = MODES[options.mode]
+    agent_format = _mode(options).agent
     resampling = " and soxr streams" if options.mode == "convert" else ""
     return Target(
         name="plain",
         what=f"FastAPI and websockets, one task per direction{resampling}, agent {agent_format}",
         calls=min(options.calls, options.plain_calls),
         new_wire=lambda: ConvaiWire(agent_format),
-        converting=options.mode == "convert",
+        converting=_mode(options).is_converting,
         command=lambda port, agent_port, directory: [
             *(sys.executable, "-m", "bridge.bench.plain"),
             *(str(port), str(agent_port), options.mode),
@@ -196,7 +200,7 @@ def _floor_target(options: BenchOptions, program: str) -> Target:
         name="floor",
         what="HAProxy in TCP mode, one thread, carrying the carrier's bytes unread",
         calls=options.calls,
-        new_wire=carrier.new_far_end,
+        new_wire=lambda: carrier.new_far_end(_mode(options).carrier),
         raw_speech=carrier.is_raw,
         has_limits=False,  # it gathers nothing: the agent's ten messages a second go through as they are
         converting=False,
@@ -227,7 +231,11 @@ async def _measure(
 
     carrier = CARRIERS[options.carrier]
     kit = SignalKit(
-        target.converting, frame_ms=carrier.frame_ms, raw_frames=carrier.is_raw, raw_speech=target.raw_speech
+        target.converting,
+        frame_ms=carrier.frame_ms,
+        raw_frames=carrier.is_raw,
+        raw_speech=target.raw_speech,
+        media=_mode(options).carrier,
     )
     load = Load(carrier, kit, target.new_wire, say, has_limits=target.has_limits)
     async with load.listen() as agent_port:
@@ -339,6 +347,7 @@ def _figures(
         leaked_connections=result.leaked_connections,
         unexpected_connections=load.unexpected,
         gaps=result.gaps,
+        long_gaps=result.long_gaps,
         gap_ms=result.gap_ms,
         longest_gap_ms=result.longest_gap_ms,
         frames_per_call_s=result.frames_sent / per_call_s,

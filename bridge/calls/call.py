@@ -4,6 +4,9 @@ Sans-I/O like its two halves. The driver (``bridge.server.session``) feeds it wh
 say, and afterwards writes ``leg.drain()``, ``conversation.drain()`` and carries out ``drain()``, all in one
 synchronous step. Caller audio therefore goes from one socket's callback to the other socket's send without a
 queue or a task switch; agent audio goes through ``Playout`` first, which knows when the carrier may have it.
+
+Here is the talk: what either side says. What an agent asks for besides talking is in ``bridge.calls.requests``, how a
+call lives and ends in ``bridge.calls.base``.
 """
 
 from __future__ import annotations
@@ -12,101 +15,30 @@ import math
 from typing import assert_never
 
 from bridge import events, outcome
-from bridge.calls.downlink import Downlink
-from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, FetchResults, Finished, Note, TransferPlanned
-from bridge.calls.hands import Hands
-from bridge.calls.journal import Journal
+from bridge.calls import resume
+from bridge.calls.base import RECONNECTABLE
+from bridge.calls.effects import AskAdmission, ConnectAgent, Heard
+from bridge.calls.keypad import KeySource
 from bridge.calls.options import CallOptions
-from bridge.calls.state import Input, State, advance
-from bridge.calls.stats import CallStats
+from bridge.calls.requests import CallRequests
+from bridge.calls.state import Input, State
 from bridge.calls.tap import Tap
-from bridge.calls.uplink import Uplink
 from bridge.convai import events as agent
 from bridge.convai.messages import InitiationData
-from bridge.convai.protocol import Conversation
 from bridge.events import CallInfo
-from bridge.leg import CarrierSpec, Leg
+from bridge.leg import Leg
 from bridge.media.format import MediaFormat
 from bridge.media.transcode import Transcoder
 from bridge.outcome import EndReason, Result
-
-DRAIN_GRACE_S = 1.0
-"""How much longer than the queued audio lasts a good-bye may take until the carrier has confirmed it: a network
-round trip and the carrier's own jitter. After that the call is hung up all the same."""
-
 
 _ACTIVE = State.ACTIVE
 """For the media path: looking a member up in its enum costs as much as a method call in Python 3.11."""
 
 
-class Call:
+class Call(CallRequests):
     """The join of a leg and a conversation. Methods take ``now`` in seconds on a monotonic clock."""
 
-    __slots__ = (
-        "_agent_end",
-        "_carrier_writable",
-        "_drain_deadline",
-        "_effects",
-        "_hands",
-        "_last_mark",
-        "_media",
-        "_offered_s",
-        "_options",
-        "_played",
-        "_results_deadline",
-        "_spec",
-        "_uplink",
-        "agent_formats",
-        "conversation",
-        "conversation_ids",
-        "downlink",
-        "flushed",
-        "has_results",
-        "history",
-        "info",
-        "journal",
-        "leg",
-        "outputs",
-        "state",
-        "stats",
-    )
-
-    def __init__(self, leg: Leg, spec: CarrierSpec, options: CallOptions, conversation: Conversation) -> None:
-        self.leg = leg
-        self.conversation = conversation
-        self.state = State.WAITING
-        self.history: list[tuple[float, State]] = []
-        """When the call came into which state; at most one entry a state."""
-        self.stats = CallStats()
-        self.journal = Journal()
-        """What happened, for the record; times count from the offer."""
-        self.info: CallInfo | None = None
-        """What the carrier said of the call; None until it was offered."""
-        self.conversation_ids: list[str] = []
-        """The agent side's ids of the conversations, in order."""
-        self.agent_formats: tuple[MediaFormat, MediaFormat] | None = None
-        """What the agent hears and speaks, once it has said so."""
-        self.outputs: dict[str, str] = {}
-        """The conversation's results, as far as they are known."""
-        self.has_results = False
-        """Whether somebody has looked for them."""
-        self.flushed = False
-        """Set when a ``Flush`` was sent; the driver resets it, to time the reaction."""
-        self.downlink: Downlink | None = None
-        """The way to the caller, once the leg is accepted."""
-        self._spec = spec
-        self._options = options
-        self._offered_s = 0.0
-        self._media: MediaFormat | None = None  # the leg's format, once offered
-        self._uplink = Uplink(leg, conversation, self.stats)
-        self._drain_deadline = math.inf
-        self._results_deadline = -math.inf  # in the future while results are waited for
-        self._carrier_writable = True
-        self._played = False  # the caller heard the good-bye
-        self._hands = Hands(spec, options, conversation, self.journal, self.stats)
-        self._last_mark = ""  # the mark whose return ends DRAINING
-        self._agent_end: tuple[EndReason, str] = (outcome.AGENT_HANGUP, "")
-        self._effects: list[Effect] = []
+    __slots__ = ()
 
     # --- the carrier's side ---
 
@@ -130,7 +62,7 @@ class Call:
         """The transport's word whether the carrier's socket takes more; agent audio waits here while it does not."""
         self._carrier_writable = writable
         if self.downlink is not None and self.state is not State.ENDED:
-            self.downlink.writable = writable
+            self.downlink.writable = writable and not self._errands.is_away
             self.downlink.release(now)
 
     def set_agent_writable(self, writable: bool) -> None:
@@ -138,7 +70,31 @@ class Call:
         self.conversation.set_writable(writable)
         self._uplink.sync()
 
+    # --- the carrier's stream goes, and comes back ---
+
+    def take_leg(self, leg: Leg, info: CallInfo, media: MediaFormat, now: float) -> None:
+        """The stream is back, as a new leg that has offered itself; it is accepted."""
+        self._count_relayed()
+        self.leg = leg
+        if self.downlink is None or self.state is State.ENDED:
+            leg.send(events.Reject(self.ended_as or outcome.BUG, "there is no call for this stream"), now)
+            return
+        self.info, self._media = info, media
+        leg.send(events.Accept(media), now)
+        self._errands.back()
+        self.downlink.take_leg(leg, media, now)
+        self._uplink.take_leg(leg, media)
+        self.set_carrier_writable(True, now)
+        self._note("stream_back", "", now)
+        if self.state is State.DRAINING and not self._farewell.awaits_speech:
+            self._await_played(now)
+
     # --- decisions that the driver fetched ---
+
+    def configure(self, options: CallOptions) -> None:
+        """The settings of the call's route, now that it is known; before the call is let in."""
+        self._options = options
+        self._hands.configure(options)
 
     def hold(self, position: int, now: float) -> None:
         """All slots are taken, but the caller may wait: accept the leg and play hold audio. May be repeated."""
@@ -158,9 +114,12 @@ class Call:
         assert self._media is not None
         if before is State.QUEUED:
             self._uplink.hold_back(self._media, self._options.caller_buffer_ms)
+            self._hands.forget_news()  # as with what was said in the queue
         else:
             self._accept(now)
-        self._effects.append(ConnectAgent(self.info))
+        self._act_on_machine(self._machine, now)
+        if self.state is State.CONNECTING:
+            self._effects.append(ConnectAgent(self.info))
 
     def refuse(self, reason: EndReason, detail: str, now: float) -> None:
         """No slot, or no genuine token."""
@@ -178,18 +137,12 @@ class Call:
             self.downlink.tap = tap
         self._uplink.sync()
 
-    def give_results(self, outputs: dict[str, str], now: float) -> None:
-        """What ``FetchResults`` found; also after the end, for the record."""
-        self.outputs = {**self.outputs, **outputs}
-        self._results_deadline = -math.inf
-        self.has_results = True
-        if self._played and self.state is State.DRAINING:
-            self._end(Input.PLAYED_OUT, *self._agent_end, now)
-
     # --- the agent's side ---
 
     def agent_connected(self, data: InitiationData, now: float) -> None:
         """The agent's socket is open."""
+        if self.state is State.RECONNECTING:
+            data = resume.resumed(data, self.journal.turns, self.conversation_id)
         self.conversation.start(data, now)
 
     def agent_message(self, message: str | bytes, now: float) -> None:
@@ -210,27 +163,43 @@ class Call:
         if payload is None:
             return None
         self.stats.agent_messages += 1
+        if self.turns.wants_audio:
+            return self._relay_timed(payload, now)
         return self.downlink.relay(payload, now)  # type: ignore[union-attr]  # there is one since CONNECTING
+
+    def _relay_timed(self, payload: bytes, now: float) -> str | bytes | None:
+        """The beginning of an answer: when it came, and when it went out."""
+        assert self.downlink is not None
+        self.turns.agent_audio(now - self._offered_s)
+        frames = self.stats.agent_frames
+        relayed = self.downlink.relay(payload, now)
+        self._time_sent(frames, now)
+        return relayed
+
+    def _time_sent(self, frames_before: int, now: float) -> None:
+        if self.turns.wants_audio and self.stats.agent_frames != frames_before:
+            self.turns.sent(now - self._offered_s)
+
+    def caller_speech(self, started: bool, since_s: float, now: float) -> None:
+        """The caller began or ceased to speak at ``since_s`` (as ``now``), says a listener."""
+        if self.state is _ACTIVE:
+            self.turns.caller_speech(started, since_s - self._offered_s)
 
     def agent_lost(self, code: int, words: str, now: float) -> None:
         """The agent's socket is gone."""
         for event in self.conversation.connection_lost(code, words):
             self._on_agent(event, now)
 
-    def fail(self, reason: EndReason, detail: str, now: float) -> None:
-        """End the call from our side, whatever it is doing."""
-        self._end(Input.FAILED, reason, detail, now)
-
-    # --- time and output ---
+    # --- time ---
 
     def next_timer(self) -> float:
         """When ``handle_timer`` wants to be called (may be too early, never too late)."""
         if self.state is State.ENDED:
             return self.leg.next_timer()  # some carriers have a parting of their own
-        others = min(self.leg.next_timer(), self.conversation.next_timer(), self._drain_deadline)
-        others = min(others, self._hands.next_timer())
-        if self._played:
-            others = min(others, self._results_deadline)
+        others = min(self.conversation.next_timer(), self._hands.next_timer(), self._errands.next_timer())
+        others = min(others, self._farewell.next_timer(), self._patience_s, self._reconnect_deadline_s)
+        if not self._errands.is_away:
+            others = min(others, self.leg.next_timer())
         return min(others, self.playout_timer())
 
     def playout_timer(self) -> float:
@@ -242,54 +211,36 @@ class Call:
         self._on_leg_events(self.leg.handle_timer(now), now)
         for event in self.conversation.handle_timer(now):
             self._on_agent(event, now)
-        self._hands.handle_timer(now)
-        if self.downlink is not None and self.state is not State.ENDED:
-            self.downlink.release(now)
-        if now >= self._drain_deadline:
-            self._played_out("the carrier did not confirm the end of the good-bye in time", now)
-        if self._played and now >= self._results_deadline and self.state is State.DRAINING:
-            self._note("no_results", "the conversation's results did not come in time", now)
-            self.give_results({}, now)
-
-    def current_stats(self) -> CallStats:
-        """The counters as they stand now; ``stats`` itself is complete only at the end."""
-        stats, conversation = self.stats, self.conversation
-        stats.caller_frames += self.leg.relayed
-        self.leg.relayed = 0
-        stats.stale_audio_bytes = conversation.stale_audio_bytes
-        stats.unknown_messages = sum(conversation.unknown_types.values())
-        stats.malformed_messages = conversation.malformed
-        stats.upload_dropped_bytes = conversation.dropped_audio_bytes
-        if self.downlink is not None:
-            self.downlink.count()
-        return stats
-
-    def drain(self) -> list[Effect]:
-        """Take what the driver has to do besides writing, in order."""
-        effects, self._effects = self._effects, []
-        return effects
-
-    # --- agent audio to the caller ---
-
-    def _accept(self, now: float) -> Downlink:
-        """Accept the leg; there is a way to the caller from now on."""
-        assert self._media is not None
-        self.leg.send(events.Accept(self._media), now)
-        self.downlink = Downlink(self.leg, self._spec, self._media, self._options.playout_queue_ms, self.stats)
-        self.downlink.tap = self._uplink.tap
-        self.downlink.writable = self._carrier_writable
-        return self.downlink
-
-    def _interrupt(self, now: float) -> None:
-        """The caller talks over the agent: nothing of the old answer may be heard from here on."""
-        self.stats.interruptions += 1
-        if self.downlink is None or self.downlink.holding or self.state is State.ENDED:
+        if self.state is State.ENDED:
             return
-        cleared, dropped_ms = self.downlink.interrupt(now)
-        if cleared:
-            self.flushed = True
-            self.stats.clears += 1
-        self._note("interrupted", f"{dropped_ms:.0f} ms dropped here{', clear sent' * cleared}", now)
+        self._handle_waits(now)
+        self._handle_errands(now)
+        if self.downlink is not None and not self.is_over:
+            frames = self.stats.agent_frames
+            self.downlink.release(now)
+            self._time_sent(frames, now)
+        self._handle_farewell(now)
+
+    def _handle_waits(self, now: float) -> None:
+        """Whoever waits for the agent hears a tone; nobody waits for ever."""
+        if now >= self._patience_s and self.downlink is not None:
+            self._patience_s = math.inf
+            self.downlink.hold(self._options.hold_audio, now)
+        if now >= self._reconnect_deadline_s:
+            self._give_up(*self._farewell.end, now)
+
+    def _handle_errands(self, now: float) -> None:
+        self._tools_closed(self._hands.handle_timer(now, now - self._offered_s), now)
+        self._act_on_machine(self._hands.judge.handle_timer(now), now)
+        self._tell_digits()
+        self._effects += [Heard(ticket) for ticket in self._errands.overdue(now)]
+        silence_s = self._errands.silence_due_s(now)
+        if silence_s:
+            self._uplink.send_silence(silence_s)
+        if self._errands.lost(now):
+            if self._errands.is_away:
+                self._end(Input.LEG_ENDED, outcome.CARRIER_LOST, "the media stream did not come back", now)
+            self._errands.back()
 
     # --- what the leg says ---
 
@@ -310,23 +261,39 @@ class Call:
                 self._uplink.hold_back(self._media, self._options.caller_buffer_ms)
                 self._effects.append(AskAdmission(info))
             case events.Dtmf(digit, duration_ms):
-                talking = self.state is State.ACTIVE
-                self._hands.key_pressed(digit, duration_ms, now - self._offered_s, now, talking=talking)
+                self.key_pressed(digit, duration_ms, KeySource.EVENT, now)
             case events.Ended(reason, detail):
-                self._end(Input.LEG_ENDED, reason, detail, now)
+                self._on_leg_ended(reason, detail, now)
             case events.Paused():
                 self.conversation.flush_audio()
+                self._errands.pause(now)
                 self._note("Paused", "", now)
-            case events.Resumed() | events.TransferResult():
+            case events.Resumed():
+                self._errands.resume()
+                self._note("Resumed", "", now)
+            case events.TransferResult():
                 self._note(type(event).__name__, "", now)
             case _:
                 assert_never(event)
+
+    def _on_leg_ended(self, reason: EndReason, detail: str, now: float) -> None:
+        """The stream's end: the call's as well, unless we have sent the carrier on an errand."""
+        if not self._errands.may_leave or self.downlink is None or self.state is State.ENDED:
+            self._end(Input.LEG_ENDED, reason, detail, now)
+            return
+        self._errands.left(now)
+        self.downlink.writable = False
+        self._farewell.suspend()
+        self._effects += [Heard(ticket) for ticket in self._errands.all_heard()]
+        self.conversation.flush_audio()
+        self._note("stream_away", detail, now)
 
     def _on_mark(self, mark: str, now: float) -> None:
         if self.downlink is None or not self.downlink.playout.reached(mark):
             return
         self.stats.marks += 1
-        if mark == self._last_mark and self.state is State.DRAINING:
+        self._effects += [Heard(ticket) for ticket in self._errands.reached(mark)]
+        if self.state is State.DRAINING and self._farewell.is_mark(mark):
             self._played_out("", now)
 
     # --- what the agent says ---
@@ -337,7 +304,10 @@ class Call:
             case agent.AgentAudio(payload):
                 self.stats.agent_messages += 1
                 if self.downlink is not None and self.state is _ACTIVE:
+                    self.turns.agent_audio(at_s)
+                    frames = self.stats.agent_frames
                     self.downlink.write(payload, now)
+                    self._time_sent(frames, now)
             case agent.Interrupted():
                 self._interrupt(now)
             case agent.Pinged(round_trip_ms):
@@ -347,10 +317,11 @@ class Call:
                 self._on_agent_ready(event, now)
             case agent.CallerSaid(text):
                 self.stats.caller_turns += 1
-                self.journal.said("user", text, at_s)
+                self.turns.caller_said(at_s)
+                self._said("user", text, at_s)
             case agent.AgentSaid(text):
                 self.stats.agent_turns += 1
-                self.journal.said("agent", text, at_s)
+                self._said("agent", text, at_s)
             case agent.AgentCorrected(text):
                 self.journal.corrected(text)
             case agent.ToolCalled():
@@ -364,15 +335,8 @@ class Call:
             case _:
                 assert_never(event)
 
-    def _on_tool(self, called: agent.ToolCalled, at_s: float, now: float) -> None:
-        transfer = self._hands.carry_out(called, at_s, talking=self.state is State.ACTIVE)
-        self._note("tool_refused" if transfer is None else "tool_accepted", called.name[:64], now)
-        if transfer is not None:
-            self.outputs |= {"transfer_to": transfer.target, "transfer_reason": transfer.reason}
-            self._effects.append(TransferPlanned(transfer.target))
-            self._wind_up(outcome.TRANSFERRED, "", now)
-
     def _on_agent_ready(self, ready: agent.AgentReady, now: float) -> None:
+        again = self.state is State.RECONNECTING
         if self._move(Input.AGENT_READY, now) is State.ENDED:
             return
         assert self.downlink is not None
@@ -380,78 +344,44 @@ class Call:
         self.agent_formats = ready.input_format, ready.output_format
         self.downlink.resume(now)
         downlink = self.downlink.open(ready.output_format)
-        self._note("agent_ready", _conversion(self._uplink.open(ready.input_format), downlink), now)
+        if again:  # before anything that the caller says now
+            self.conversation.send_contextual_update(resume.reminder(self.journal.turns))
+        self._hands.agent_listens()
+        conversion = _conversion(self._uplink.open(ready.input_format), downlink)
+        self._note("agent_back" if again else "agent_ready", conversion, now)
 
     def _on_agent_ended(self, reason: EndReason, detail: str, now: float) -> None:
-        """A normal end lets the caller hear the rest; after a failure nobody is there to answer, so it is cut."""
+        """A normal end lets the caller hear the rest; a broken connection is made anew, once; else it is over."""
         if reason is outcome.AGENT_HANGUP and self.state is State.CONNECTING:
             reason = outcome.AGENT_NOT_READY  # a good-bye before the first word is none
-        if reason.result is not Result.SUCCESS or self.downlink is None or self.state is not State.ACTIVE:
-            self._end(Input.FAILED, reason, detail, now)
-            return
-        self._wind_up(reason, detail, now)
-
-    def _wind_up(self, reason: EndReason, detail: str, now: float) -> None:
-        """Nothing more will be said: the caller hears the rest, and the results are fetched meanwhile."""
-        assert self.downlink is not None
-        self._move(Input.AGENT_DONE, now)
-        self.conversation.finish()
-        self._uplink.sync()
-        self._agent_end = (reason, detail)
-        if self._spec.takes_results and self._options.results_wait_s > 0:
-            self._results_deadline = now + self._options.results_wait_s
-            self._effects.append(FetchResults(self.conversation_id))
-        playout = self.downlink.playout
-        self._last_mark = playout.finish()
-        self._drain_deadline = now + playout.unheard_s(now) + DRAIN_GRACE_S
-        self.downlink.release(now)
-
-    # --- the end ---
-
-    def _played_out(self, remark: str, now: float) -> None:
-        """The caller heard everything; what is left to wait for are the results, with hold audio meanwhile."""
-        reason, detail = self._agent_end
-        self._agent_end = reason, "; ".join(part for part in (detail, remark) if part)
-        self._played = True
-        self._drain_deadline = math.inf
-        if self._results_deadline > now and self.downlink is not None:
-            self.downlink.hold(self._options.hold_audio, now)
+        if self.state is State.RECONNECTING:
+            self._give_up(*self._farewell.end, now)
+        elif self.downlink is None or self.state is not _ACTIVE:
+            self.fail(reason, detail, now)
+        elif reason.result is Result.SUCCESS:
+            self._wind_up(Input.AGENT_DONE, reason, detail, now)
+        elif reason in RECONNECTABLE and not self._reconnects and self._options.reconnect_s:
+            self._reconnect(reason, detail, now)
         else:
-            self._end(Input.PLAYED_OUT, *self._agent_end, now)
+            self._give_up(reason, detail, now)
 
-    def _end(self, step: Input, reason: EndReason, detail: str, now: float) -> None:
-        if self.state is State.ENDED:
-            return
-        accepted = self.downlink is not None
-        self._move(step, now)
-        self._drain_deadline = math.inf
-        self._uplink.forget()
-        self.conversation.finish()
-        if self.conversation_id:
-            self.outputs.setdefault("conversation_id", self.conversation_id)
-        refused = step is Input.REFUSED and not accepted
-        ending = events.Reject if refused else events.Hangup
-        self.leg.send(ending(reason, detail, dict(self.outputs)), now)
-        self.current_stats()
-        self._effects.append(Finished(reason, detail))
-
-    @property
-    def conversation_id(self) -> str:
-        """The latest conversation; empty before there was one."""
-        return self.conversation_ids[-1] if self.conversation_ids else ""
-
-    def _note(self, event: str, detail: str, now: float) -> None:
-        """Something for the log and the record."""
-        self.journal.step(event, detail, now - self._offered_s)
-        self._effects.append(Note(event, detail))
-
-    def _move(self, step: Input, now: float) -> State:
-        state = advance(self.state, step)
-        if state is not self.state:
-            self.state = state
-            self.history.append((now, state))
-            self.journal.step(state.value, "", now - self._offered_s)
-        return state
+    def _reconnect(self, reason: EndReason, detail: str, now: float) -> None:
+        """Begin another conversation in the same call, with a bound; the caller hears a tone meanwhile."""
+        assert self.info is not None
+        assert self.downlink is not None
+        self._reconnects += 1
+        self._move(Input.AGENT_BROKE, now)
+        self._farewell.begin(reason, detail)  # how the call ends when this fails
+        self._reconnect_deadline_s = now + self._options.reconnect_s
+        self._tools_closed(self._hands.lose(), now)
+        self._past.append(self.conversation)
+        self.conversation = self.conversation.successor()
+        self._hands.take_conversation(self.conversation)
+        self._uplink.take_conversation(self.conversation, self._options.caller_buffer_ms)
+        self._uplink.mute(False)
+        self.downlink.hold(self._options.hold_audio, now)
+        self._note("agent_broke", f"{reason}: {detail}", now)
+        self._effects.append(ConnectAgent(self.info, again=True))
 
 
 def _conversion(uplink: Transcoder, downlink: Transcoder) -> str:

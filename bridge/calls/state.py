@@ -3,9 +3,13 @@
 Theory of operation: a carrier socket opens (WAITING) and offers its call. Admission and the one-time token are
 asked (ADMITTING). Where all slots are taken, the caller may be let wait with hold audio (QUEUED). Once let in, the
 carrier is accepted at once and the agent is connected beside it while caller audio is held (CONNECTING). With the
-agent's formats known, audio flows (ACTIVE). When the agent ends the conversation, the caller still hears what is
-left (DRAINING). Ends come from three sides, in any order and more than once; ENDED swallows all of them, so the
+agent's formats known, audio flows (ACTIVE). When the connection to the agent breaks, another one is made while the
+caller hears a tone (RECONNECTING). When the agent ends the conversation, or is given up, the caller still hears what
+is left (DRAINING). Ends come from three sides, in any order and more than once; ENDED swallows all of them, so the
 slot is given back exactly once.
+
+That the carrier's stream may be away for a moment, while the carrier plays tones or tries a transfer, is no state: the
+agent's side goes on as it is (``bridge.calls.errands``).
 
 The diagram in the README is rendered from this table (``mermaid``), and a test compares them.
 """
@@ -30,6 +34,8 @@ class State(enum.Enum):
     """Let in; the agent is being connected, caller audio is held."""
     ACTIVE = "active"
     """Audio flows both ways."""
+    RECONNECTING = "reconnecting"
+    """The connection to the agent broke; another one is being made."""
     DRAINING = "draining"
     """The agent is done; the caller hears the rest."""
     ENDED = "ended"
@@ -49,8 +55,12 @@ class Input(enum.Enum):
     """No slot, or no token."""
     AGENT_READY = "agent ready"
     """The agent's side named its audio formats."""
+    AGENT_BROKE = "agent broke"
+    """The connection to the agent broke, and another one may be made."""
     AGENT_DONE = "agent done"
     """The agent ended the conversation as agents do."""
+    GAVE_UP = "gave up"
+    """There is no agent, and none to be had; the caller is told so."""
     PLAYED_OUT = "played out"
     """The caller heard the rest, or had time enough to."""
     FAILED = "failed"
@@ -75,8 +85,14 @@ TABLE: dict[State, dict[Input, State]] = {
         Input.REFUSED: State.ENDED,
         **_ENDS,
     },
-    State.CONNECTING: {Input.AGENT_READY: State.ACTIVE, **_ENDS},
-    State.ACTIVE: {Input.AGENT_DONE: State.DRAINING, **_ENDS},
+    State.CONNECTING: {Input.AGENT_READY: State.ACTIVE, Input.GAVE_UP: State.DRAINING, **_ENDS},
+    State.ACTIVE: {
+        Input.AGENT_DONE: State.DRAINING,
+        Input.AGENT_BROKE: State.RECONNECTING,
+        Input.GAVE_UP: State.DRAINING,
+        **_ENDS,
+    },
+    State.RECONNECTING: {Input.AGENT_READY: State.ACTIVE, Input.GAVE_UP: State.DRAINING, **_ENDS},
     State.DRAINING: {Input.PLAYED_OUT: State.ENDED, **_ENDS},
     State.ENDED: dict.fromkeys(Input, State.ENDED),
 }

@@ -116,6 +116,10 @@ class Conversation:
         """Agent audio dropped because an interruption had made it void."""
         self.messages_received = 0
 
+    def successor(self) -> Conversation:
+        """A fresh conversation with the same options, for another connection."""
+        return Conversation(self._options)
+
     # --- commands ---
 
     def start(self, data: InitiationData, now: float) -> None:
@@ -253,6 +257,11 @@ class Conversation:
         if now >= self._deadline:
             return self._fail(outcome.AGENT_SILENT, f"nothing for {self._options.silence_timeout_s:g} s")
         return _NOTHING
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the conversation has ended; what is sent then goes nowhere."""
+        return self._ended
 
     @property
     def dropped_audio_bytes(self) -> int:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 from bridge.media.format import FRAME_MS, MediaFormat
 from bridge.media.frames import Reframer
@@ -162,6 +163,34 @@ class Playout:
         self._talkspurt_open = False
         self.generation += 1
         return may_hold
+
+    def restart(self, now: float) -> None:
+        """The carrier's buffer is another one, and empty: its stream was replaced. What is queued here stays."""
+        self._queue.extendleft(reversed(self._pending))  # whoever waits for these marks learns it from the new stream
+        self._pending.clear()
+        self._confirmed_bytes = self._sent_bytes
+        self._dry_at_s = now
+        self._talkspurt_open = False
+
+    def convert(self, media: MediaFormat, process: Callable[[bytes], bytes]) -> None:
+        """After ``restart``: the new stream has another format, and ``process`` makes audio of the old one fit it."""
+        assert not self._pending
+        items, offset = list(self._queue), self._head_offset
+        before, self._bytes_per_s = self._bytes_per_s, media.rate_hz * media.bytes_per_sample
+        scale = self._bytes_per_s / before
+        self._queue.clear()
+        self._aligner = Reframer(media.bytes_per_sample)
+        self._queued_bytes = self._head_offset = 0
+        for item in items:
+            if not isinstance(item, str):
+                item, offset = process(item[offset:]), 0
+                self._queued_bytes += len(item)
+            if item:
+                self._queue.append(item)
+        self._media, self._frame_bytes = media, media.size_bytes(FRAME_MS)
+        self._max_queue_bytes = round(self._max_queue_bytes * scale)
+        self._sent_bytes = self._confirmed_bytes = round(self._sent_bytes * scale)
+        self.dropped_bytes, self.flushed_bytes = round(self.dropped_bytes * scale), round(self.flushed_bytes * scale)
 
     def reached(self, mark: str) -> bool:
         """Take the carrier's word that ``mark`` was reached; False for a mark of a flushed generation."""

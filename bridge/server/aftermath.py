@@ -27,7 +27,6 @@ def begin_recording(session: Session) -> None:
     tape = recorder.start(session.call_id, downlink.media, monotonic())
     session.facts.tape = tape
     session.facts.recording = recorder.recording_of(tape)
-    session.call.listen(tape)
 
 
 def pause_recording(session: Session) -> bool:
@@ -64,7 +63,7 @@ async def conclude(session: Session) -> None:
         else:  # nothing was written, so there is no audio to tell of
             bridge.chronicle.amended(session)
     if session.spec.takes_results and call.conversation_id and not call.has_results:
-        outputs = await bridge.results.fetch(call.conversation_id, LATE_RESULTS_S)
+        outputs = await bridge.parts.results.fetch(call.conversation_id, LATE_RESULTS_S)
         if outputs:
             call.give_results(outputs, monotonic())
             bridge.chronicle.amended(session)

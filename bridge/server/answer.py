@@ -63,6 +63,7 @@ async def answer(bridge: Bridge, info: CallInfo) -> Answer:
         called=info.called,
         direction=info.direction,
         call_id=secrets.token_hex(CALL_ID_BYTES),
+        control_url=info.control_url,
         parameters=info.parameters,
     )
     issued = await bridge.tokens.issue(info.call_sid, wanted)

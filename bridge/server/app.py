@@ -11,11 +11,17 @@ from bridge import __version__, outcome
 from bridge.auth.api_keys import KeyRing, presented_keys
 from bridge.calls.picture_style import PICTURE_CSP
 from bridge.providers import REGISTRY
+from bridge.server.nonce import nonce_router
 from bridge.server.operator_api import access_of, api_router, vendor_webhooks, webhook_in_options
 from bridge.server.problems import problems_of
 from bridge.server.reload import Reloader
 from bridge.server.service import Bridge
+from bridge.server.twilio_forms import TwilioForms
 from bridge.server.twilio_http import TwilioWebhooks
+from bridge.server.twilio_transfers import TwilioTransferWebhooks
+from bridge.server.vonage_hooks import VonageHooks
+from bridge.server.vonage_http import VonageWebhooks
+from bridge.server.vonage_transfers import VonageTransferWebhooks
 from bridge.web.status import STATUS_CSP, STATUS_CSS, DemoLinks, StatusPage, render_status
 
 PAGE_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
@@ -24,7 +30,12 @@ PAGE_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-refe
 def create_app(bridge: Bridge, reloader: Reloader | None = None) -> FastAPI:
     """The ASGI application around a bridge; the API is part of it where records are kept."""
     app = FastAPI(title="Telephony bridge", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(TwilioWebhooks(bridge).router)
+    app.include_router(TwilioWebhooks(bridge, bridge.outbound).router)
+    app.include_router(TwilioTransferWebhooks(bridge, TwilioForms(bridge)).router)
+    hooks = VonageHooks(bridge)
+    app.include_router(VonageWebhooks(bridge, hooks, bridge.outbound).router)
+    app.include_router(VonageTransferWebhooks(bridge, hooks).router)
+    app.include_router(nonce_router())
     operator = _Operator(bridge)
     for path, handler in (
         ("/healthz", operator.healthz),

@@ -16,6 +16,8 @@ from bridge import outcome
 from bridge.auth.tokens import CallClaims, TokenProblem
 from bridge.calls.admission import Granted, Refused, Waiting
 from bridge.calls.routing import Resolved
+from bridge.calls.state import State
+from bridge.convai.messages import InitiationData
 from bridge.events import CallInfo
 from bridge.outcome import EndReason
 from bridge.server.convai_client import AgentConnectError, AgentTarget
@@ -34,7 +36,6 @@ DIVERTED_ENDS = (outcome.CAPACITY, outcome.AGENT_CAPACITY, outcome.AGENT_DAILY_L
 QUEUED = "queued"
 """``CallFacts.admission`` of a call that waits or had to."""
 
-
 RECORD_WAIT_S = 0.5
 """How long a conversation waits for its call's first record, beside the connection to the agent. A healthy database
 takes a tenth of it, and the connection longer; one in trouble is not waited for."""
@@ -48,10 +49,15 @@ async def admit(session: Session, info: CallInfo) -> None:
     if isinstance(claims, TokenProblem):
         _refuse(session, outcome.BAD_TOKEN, claims.value)
         return
+    if claims is not None and claims.comeback:
+        _come_back(session, info, claims)
+        return
     if claims is not None:
         info = _with_claims(session, info, claims)
     route = bridge.route_for(info, claims)
     session.facts.route = route
+    placed = await bridge.outbound.placed(session.call_id) if info.direction == "outbound" else None
+    session.call.configure(bridge.options_for(session.spec, route, info.caller, placed))
     if not route.agent_id:
         _refuse(session, outcome.AGENT_NOT_FOUND, route.problem)
         return
@@ -87,19 +93,39 @@ async def _redeem(session: Session, info: CallInfo) -> CallClaims | TokenProblem
     return None if isinstance(claims, TokenProblem) and not needed else claims
 
 
+def _come_back(session: Session, info: CallInfo, claims: CallClaims) -> None:
+    """The socket belongs to a call in progress, whose carrier did something else for a moment."""
+    call = session.bridge.sessions.get(claims.call_id)
+    if call is not None and call.call.is_waited_for:
+        call.take_over(session, _known(info, claims))
+        return
+    # Another instance may carry the call (see INSTANCE_URL), or it has ended meanwhile: then its carrier's fallback
+    # decides by the call's end, which this socket must not write over.
+    session.log.warning("stream_without_call", call_id=claims.call_id)
+    socket = session.dissolve()
+    if socket is not None:
+        socket.close()
+
+
 def _with_claims(session: Session, info: CallInfo, claims: CallClaims) -> CallInfo:
     """The call as its webhook knew it, which came from a verified request."""
     if claims.call_id:
         session.bridge.rename(session, claims.call_id)
-    known = msgspec.structs.replace(
+        if claims.direction == "outbound":
+            session.bridge.outbound.joined(claims.call_id)
+    session.call.info = known = _known(info, claims)
+    return known
+
+
+def _known(info: CallInfo, claims: CallClaims) -> CallInfo:
+    return msgspec.structs.replace(
         info,
         caller=claims.caller,
         called=claims.called,
         direction=claims.direction,
+        control_url=claims.control_url,
         parameters={**claims.parameters, **info.parameters},
     )
-    session.call.info = known
-    return known
 
 
 async def _wait_in_queue(session: Session, info: CallInfo, route: Resolved, verdict: Waiting) -> Granted | Refused:
@@ -134,32 +160,42 @@ def _refuse(session: Session, reason: EndReason, detail: str) -> None:
     session.step(lambda now: session.call.refuse(reason, detail, now))
 
 
-async def connect(session: Session, info: CallInfo, owner: SocketOwner) -> None:
+async def connect(session: Session, info: CallInfo, owner: SocketOwner, *, again: bool = False) -> None:
     """Open the agent's socket; beside it, fetch the personalization and have the call written down.
+
+    ``again``: the connection broke in the middle of the call, and what its agent was told is known.
 
     Then the conversation begins. So whoever was answered has a record, even when the process dies in the next moment.
     """
     bridge, route = session.bridge, session.facts.route
     assert route is not None
-    personalized = asyncio.ensure_future(bridge.personalization(info, route))
+    personalized = asyncio.ensure_future(_initiation(session, info, route, again=again))
     kept = asyncio.ensure_future(_kept(session))
     try:
-        await bridge.agents.connect(AgentTarget(route.agent_id, route.environment, route.branch), owner)
+        await bridge.parts.agents.connect(AgentTarget(route.agent_id, route.environment, route.branch), owner)
         data = await personalized
         await kept
     except AgentConnectError as error:
-        failure = error  # ``error`` is gone when the lambda runs
-        session.step(lambda now: session.call.fail(failure.reason, failure.detail, now))
+        _no_agent(session, error.reason, error.detail)
         return
     finally:
         personalized.cancel()
         kept.cancel()
     if isinstance(data, Failed):
-        problem = data.detail
-        session.step(lambda now: session.call.fail(outcome.PERSONALIZATION_FAILED, problem, now))
+        _no_agent(session, outcome.PERSONALIZATION_FAILED, data.detail)
         return
     session.facts.initiation = data
     session.step(lambda now: session.call.agent_connected(data, now))
+
+
+def _no_agent(session: Session, reason: EndReason, detail: str) -> None:
+    """There will be no connection. A call that has given up waiting for it is saying so to its caller already."""
+    if session.call.state in (State.CONNECTING, State.RECONNECTING):
+        session.step(lambda now: session.call.fail(reason, detail, now))
+
+
+async def _initiation(session: Session, info: CallInfo, route: Resolved, *, again: bool) -> InitiationData | Failed:
+    return session.facts.initiation if again else await session.bridge.personalization(session.call_id, info, route)
 
 
 async def _kept(session: Session) -> None:
@@ -171,5 +207,5 @@ async def _kept(session: Session) -> None:
 
 async def fetch_results(session: Session, conversation_id: str) -> None:
     """Fetch what the agent's side made of the conversation, while the caller still waits for it."""
-    outputs = await session.bridge.results.fetch(conversation_id, session.bridge.settings.genesys_output_wait_s)
+    outputs = await session.bridge.parts.results.fetch(conversation_id, session.bridge.settings.genesys_output_wait_s)
     session.step(lambda now: session.call.give_results(outputs, now))

@@ -21,6 +21,8 @@ class CallControl:
         """See ``ControlPort``."""
         session = self._bridge.sessions.get(call_id)
         if session is None:
+            if await self._bridge.outbound.hang_up(call_id):
+                return ControlResult.DONE
             return await self._absent(call_id)
         session.end(outcome.OPERATOR_HANGUP, "ended through the API")
         return ControlResult.DONE

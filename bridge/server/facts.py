@@ -14,6 +14,7 @@ from bridge.convai.messages import InitiationData
 from bridge.outcome import EndReason
 from bridge.server.metrics import HopHistogram
 from bridge.server.recording.manager import CallTape
+from bridge.server.said_posts import SaidPosts
 
 
 @dataclass(slots=True)
@@ -42,8 +43,14 @@ class CallFacts:
     """The call's recording while it grows."""
     recording: Recording | None = None
     events_sent: int = 0
+    entries_typed: int = 0
+    """Entries of keys that went to the operator's webhook."""
+    spoke_to_caller: bool = False
+    """Whether the caller was told, by a voice of ours, what the agent wanted told."""
     redeeming: asyncio.Future[CallClaims | TokenProblem] | None = None
     """What the call's one-time token stands for, known or soon to be; None = it was not looked at."""
+    posts: SaidPosts | None = None
+    """Posts of what is said, for those who asked for them."""
 
 
 def record_of(call_id: str, call: Call, facts: CallFacts) -> CallRecord:
@@ -66,6 +73,8 @@ def record_of(call_id: str, call: Call, facts: CallFacts) -> CallRecord:
         journal=call.journal,
         recording=facts.recording,
         events_sent=facts.events_sent,
+        turns=call.turns.turns,
+        turn_summary=call.turns.summary(),
     )
     if info is not None:
         record.direction, record.caller, record.called = info.direction, info.caller, info.called

@@ -14,6 +14,7 @@ from bridge.calls.record import CallRecord, OutboxEvent
 from bridge.calls.webhook_report import KNOWN_TYPES, ConversationReport
 from bridge.server.api.access import AccessControl
 from bridge.server.api.errors import Unavailable
+from bridge.server.api.flights import flight_operations
 from bridge.server.api.ports import ApiPorts
 from bridge.server.api.router import create_api
 from bridge.server.api.stored_routes import StoredRoutes
@@ -61,9 +62,13 @@ def api_router(
         deliveries=storage.outbox,
         control=CallControl(bridge),
         usage=bridge.admission,
+        outbound=bridge.outbound,
     )
     settings = bridge.settings
-    return create_api(ports, access, redact_numbers=settings.redact_numbers, public_url=settings.public_base_url)
+    more = flight_operations(bridge.flight_desk) if bridge.flight_desk is not None else ()
+    return create_api(
+        ports, access, redact_numbers=settings.redact_numbers, public_url=settings.public_base_url, more=more
+    )
 
 
 def webhook_in_options(bridge: Bridge) -> WebhookInOptions:

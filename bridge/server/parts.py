@@ -11,30 +11,42 @@ import contextlib
 import secrets
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import httpx
 
 from bridge.auth.sealed_tokens import Sealer
 from bridge.calls import webhooks
+from bridge.calls.http_tools import HttpTool
+from bridge.calls.machine import MachineAction
+from bridge.calls.outbound import RequestRules
 from bridge.calls.record import CallRecord, OutboxEvent
 from bridge.calls.rules import MAX_QUEUE_S
 from bridge.calls.webhook_facts import TransferFacts
+from bridge.calls.webhook_vendor import InitiationFailure
 from bridge.config import Settings
 from bridge.server.admission import Admission, AdmissionOptions
 from bridge.server.admission_redis import RedisSlotOptions, RedisSlots
 from bridge.server.call_tokens import CallTokens, MemoryTokens, RedisTokens
+from bridge.server.carrier_control import CarrierControl
 from bridge.server.chronicle import EventMaker, RecordSink
+from bridge.server.controls import open_controls
 from bridge.server.convai_client import AgentClient
+from bridge.server.digits_out import DigitsOptions, DigitsOut
 from bridge.server.egress import EgressOptions, guarded_client
+from bridge.server.flights import FlightFileOptions, Flights, FlightsKept
+from bridge.server.hold_audio import load_apologies, load_hold_audio
+from bridge.server.http_tools import HttpTools, HttpToolsOptions
 from bridge.server.live_calls import LiveCalls
+from bridge.server.outbound_parts import OutboundOptions
 from bridge.server.personalizer import Personalizer, PersonalizerOptions
 from bridge.server.recording.manager import Recorder
 from bridge.server.recording.options import RecordingOptions, S3Options
 from bridge.server.redis_client import RedisLink, RedisOptions
 from bridge.server.results import ResultsClient
 from bridge.server.shared_state import SharedState
+from bridge.server.speech import Speaker, SpeechOptions
 from bridge.server.storage import Storage, open_storage, outbox_options
 
 TOKENS_PER_CALL = 4
@@ -45,6 +57,13 @@ RESERVED_S = 15.0
 """How long a slot waits for the media socket of a call whose webhook was answered. Carriers connect within a second or
 two; one that comes later, while its token lives, takes a slot anew. Shorter than a lease, so that a call that never
 comes holds its slot no longer than one whose process has died."""
+
+
+MEDIA_WAIT_S = 20.0
+"""How long a placed call that was answered waits for its media socket; carriers open it within a second or two."""
+
+LAST_DIGITS_S = 5.0
+"""How long a stopping bridge waits until what callers have typed is delivered: it is in no other place."""
 
 
 class NoRecords:
@@ -71,12 +90,24 @@ class Parts:
     storage: Storage | None = None
     redis: RedisLink | None = None
     egress: httpx.AsyncClient | None = None
+    controls: dict[str, CarrierControl] = field(default_factory=dict)
+    """Clients of the carriers' control interfaces, by the carriers' names; those with credentials."""
+    speaker: Speaker | None = None
+    http_tools: HttpTools | None = None
+    digits: DigitsOut | None = None
+    flights: Flights | None = None
 
-    def apply(self, settings: Settings) -> None:
+    def apply(self, settings: Settings, tools: Mapping[str, HttpTool]) -> None:
         """Take over what may change while calls are on: keys, addresses and headers of outgoing requests."""
         self.agents = replace(self.agents, settings=settings)
         self.results = replace(self.results, settings=settings)
         self.personalizer.options = personalizer_options(settings)
+        if self.flights is not None:
+            self.flights.options = flight_options(settings)
+        if self.digits is not None:
+            self.digits.options = digits_options(settings)
+        if self.http_tools is not None:
+            self.http_tools.options = http_tools_options(settings, tools)
         if isinstance(self.tokens, RedisTokens):
             self.tokens.sealer = token_sealer(settings)
         if self.storage is not None and self.storage.worker is not None and settings.webhook_url is not None:
@@ -121,6 +152,12 @@ class Events:
         recording = record.recording
         return webhooks.on_ended(record, now, self.options, audio=recording is not None and recording.complete)
 
+    def on_initiation_failure(
+        self, record: CallRecord, now: float, failure: InitiationFailure
+    ) -> tuple[OutboxEvent, ...]:
+        """See ``FailureEvents``."""
+        return webhooks.on_initiation_failure(record, now, self.options, failure)
+
     def on_recorded(self, record: CallRecord, now: float) -> tuple[OutboxEvent, ...]:
         """See ``EventMaker``."""
         return webhooks.on_recorded(record, now, self.options)
@@ -138,7 +175,8 @@ def admission_options(settings: Settings) -> AdmissionOptions:
 def token_sealer(settings: Settings) -> Sealer:
     """What seals the tokens of calls: the secret of the carrier that is given them, which every process has."""
     secrets_of = settings.carrier_secrets
-    return Sealer((*secrets_of["twilio_auth_token"], *secrets_of["twilio_shared_keys"]))
+    names = ("twilio_auth_token", "twilio_shared_keys", "vonage_signature_secret")
+    return Sealer(tuple(secret for name in names for secret in secrets_of[name]))
 
 
 def personalizer_options(settings: Settings) -> PersonalizerOptions:
@@ -169,6 +207,51 @@ def recording_options(settings: Settings) -> RecordingOptions:
     return RecordingOptions(settings.recordings_dir, settings.recording_format, bucket)
 
 
+def speech_options(settings: Settings) -> SpeechOptions:
+    """See ``SpeechOptions``. Raises ``ConfigError`` for audio that cannot be played."""
+    key, apology, voicemail = settings.elevenlabs_api_key, settings.apology_audio, settings.voicemail_audio
+    return SpeechOptions(
+        base_url=settings.elevenlabs_base_url,
+        api_key=key.get_secret_value() if key is not None else "",
+        voice_id=settings.elevenlabs_voice_id or "",
+        apologies=load_apologies(apology) if apology is not None else {},
+        voicemail=load_hold_audio(voicemail, "VOICEMAIL_AUDIO") if voicemail is not None else None,
+    )
+
+
+def http_tools_options(settings: Settings, tools: Mapping[str, HttpTool] | None) -> HttpToolsOptions:
+    """See ``HttpToolsOptions``."""
+    return HttpToolsOptions(tools or {}, settings.webhook_signing_secret)
+
+
+def outbound_options(settings: Settings) -> OutboundOptions:
+    """See ``OutboundOptions``."""
+    rules = RequestRules(
+        providers=frozenset({"twilio", "vonage"}),
+        owned_numbers={"twilio": settings.twilio_from_numbers, "vonage": settings.vonage_from_numbers},
+        ring_s=settings.outbound_ring_s,
+        detection=settings.machine_detection,
+        machine_action=MachineAction(settings.voicemail_action),
+    )
+    return OutboundOptions(rules, media_wait_s=min(MEDIA_WAIT_S, settings.call_token_ttl_s))
+
+
+def flight_options(settings: Settings) -> FlightFileOptions:
+    """See ``FlightFileOptions``."""
+    return FlightFileOptions(
+        settings.data_dir / "flights", FlightsKept(settings.flight_recorder), settings.retention_flights_days
+    )
+
+
+def digits_options(settings: Settings) -> DigitsOptions:
+    """See ``DigitsOptions``."""
+    return DigitsOptions(
+        url=settings.dtmf_webhook_url or "",
+        secret=settings.webhook_signing_secret,
+        headers=settings.dtmf_webhook_header_map,
+    )
+
+
 # --- the parts -------------------------------------------------------------------------------------------
 
 
@@ -194,7 +277,11 @@ def _memory_tokens(settings: Settings) -> MemoryTokens:
 
 @contextlib.asynccontextmanager
 async def open_parts(
-    settings: Settings, http: httpx.AsyncClient, tls: ssl.SSLContext, events: EventMaker
+    settings: Settings,
+    http: httpx.AsyncClient,
+    tls: ssl.SSLContext,
+    events: EventMaker,
+    tools: Mapping[str, HttpTool] | None = None,
 ) -> AsyncIterator[Parts]:
     """All parts that the settings ask for, running. Raises ``ConfigError`` for what cannot work."""
     parts = local_parts(settings, http, tls)
@@ -206,6 +293,17 @@ async def open_parts(
             await _share(parts, settings, stack)
         parts.personalizer = Personalizer(personalizer_options(settings), egress, parts.shared)
         stack.push_async_callback(parts.personalizer.aclose)
+        parts.speaker = Speaker(speech_options(settings), http)
+        parts.http_tools = HttpTools(egress, http_tools_options(settings, tools))
+        parts.digits = DigitsOut(digits_options(settings), egress)
+        stack.push_async_callback(parts.digits.stop, LAST_DIGITS_S)
+        if settings.flight_recorder != "off":
+            parts.flights = Flights(flight_options(settings))
+            await parts.flights.prune(at_once=True)
+            stack.push_async_callback(parts.flights.aclose)
+        parts.controls = open_controls(settings)
+        for control in parts.controls.values():
+            stack.push_async_callback(control.aclose)
         for part in (parts.admission, parts.shared, parts.live):
             await part.start()
             stack.push_async_callback(part.close)

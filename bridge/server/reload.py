@@ -164,9 +164,12 @@ class Reloader:
             settings = fresh.settings.model_copy(update={name: getattr(old.settings, name) for name in waiting})
             routing = fresh.routing.with_database(old.routing.database)
             routes_changed = routing != old.routing
-            if changed or routes_changed:
-                self._take(Configuration(settings, routing))
-            self._log.info("configuration_reloaded", settings=changed, routes_changed=routes_changed)
+            tools_changed = fresh.tools != old.tools
+            if changed or routes_changed or tools_changed:
+                self._take(Configuration(settings, routing, fresh.tools))
+            self._log.info(
+                "configuration_reloaded", settings=changed, routes_changed=routes_changed, tools_changed=tools_changed
+            )
             self._report(True)
             return True
 
@@ -189,7 +192,7 @@ class Reloader:
             self._routes_failed, self._routes_version = False, version
             routing = self.current.routing.with_database(self._decode(rows))
             if routing != self.current.routing:
-                self._take(Configuration(self.current.settings, routing))
+                self._take(Configuration(self.current.settings, routing, self.current.tools))
                 self._log.info("routes_reloaded", routes=len(routing.database))
             return True
 

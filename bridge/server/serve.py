@@ -12,14 +12,15 @@ import contextlib
 import gc
 import socket
 import ssl
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Mapping
+from types import FrameType, MappingProxyType
 from urllib.parse import urlsplit
 
 import uvicorn
 from picows import WSListener, WSUpgradeRequest
 
 from bridge import outcome
+from bridge.calls.http_tools import HttpTool
 from bridge.calls.routing import RoutingTable
 from bridge.config import Settings
 from bridge.errors import ConfigError
@@ -141,6 +142,7 @@ class BridgeServer(uvicorn.Server):
         bridge = self._bridge
         deadline_s = bridge.settings.drain_timeout_s
         bridge.admission.draining = True
+        await bridge.outbound.drain()
         bridge.log.info("draining", active_calls=bridge.admission.active, timeout_s=deadline_s)
         try:
             async with asyncio.timeout(deadline_s):
@@ -163,6 +165,7 @@ async def serve(
     on_ready: OnReady | None = None,
     *,
     routing: RoutingTable | None = None,
+    tools: Mapping[str, HttpTool] = MappingProxyType({}),
     source: ConfigurationSource | None = None,
 ) -> None:
     """Run the bridge until it is told to stop. ``on_ready`` is called once the port is open.
@@ -172,8 +175,11 @@ async def serve(
     events = Events(event_options(settings))
     async with contextlib.AsyncExitStack() as stack:
         http = await stack.enter_async_context(new_client())
-        parts = await stack.enter_async_context(open_parts(settings, http, ssl.create_default_context(), events))
-        bridge = Bridge(settings, routing or RoutingTable(), parts, events)
+        parts = await stack.enter_async_context(open_parts(settings, http, ssl.create_default_context(), events, tools))
+        bridge = Bridge(settings, routing or RoutingTable(), parts, events, tools)
+        await bridge.outbound.start()
+        stack.push_async_callback(bridge.outbound.close)
+        stack.push_async_callback(bridge.outbound.drain)
         reloader = await stack.enter_async_context(watching(bridge, source))
         if source is not None:
             bridge.on_apply.append(lambda: set_level(bridge.settings.log_level))

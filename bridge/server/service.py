@@ -5,40 +5,89 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 from typing import Protocol
 
+import msgspec
+
+from bridge import outcome
 from bridge.auth.tokens import CallClaims
 from bridge.calls.admission import CallKind, SlotRequest, Verdict
-from bridge.calls.keypad import KeypadMode
+from bridge.calls.flight import FlightOptions
+from bridge.calls.http_tools import HttpTool
+from bridge.calls.journal import Journal
+from bridge.calls.machine import MachineAction, MachineOptions
 from bridge.calls.options import CallOptions
+from bridge.calls.outbound import OutboundCall
 from bridge.calls.personalization import PersonalizationRequest, initiation_for
+from bridge.calls.resume import RESUMED, TRANSCRIPT, transcript
 from bridge.calls.routing import Resolved, RoutingTable
 from bridge.calls.rules import Overflow
-from bridge.calls.tools import allowed_patterns
+from bridge.calls.tools import Abilities, ToolOptions
 from bridge.config import Settings
 from bridge.convai.messages import InitiationData
 from bridge.convai.protocol import ConversationOptions
 from bridge.events import CallInfo
-from bridge.leg import AuthContext, CarrierSpec, UpgradeRequest
-from bridge.outcome import EndReason
+from bridge.leg import AuthContext, CarrierSpec, ToneWay, TransferKind, UpgradeRequest
+from bridge.outcome import EndReason, Result
+from bridge.server import said_posts
 from bridge.server.answer import CALL_ID_BYTES
 from bridge.server.arrival import DIVERTED_ENDS
+from bridge.server.carrier_control import CarrierControl
 from bridge.server.chronicle import Chronicle
+from bridge.server.digits_out import TypedDigits
+from bridge.server.flight_desk import FlightDesk
 from bridge.server.hold_audio import load_hold_audio
 from bridge.server.logs import get_logger
 from bridge.server.metrics import HOP_BUCKETS_S, HopHistogram, Metrics
-from bridge.server.parts import Events, Parts, event_options
+from bridge.server.outbound import Outbound
+from bridge.server.outbound_parts import OutboundParts
+from bridge.server.parts import Events, Parts, event_options, outbound_options
 from bridge.server.personalizer import Failed
 from bridge.server.session import Session
+from bridge.server.session_lines import SessionLines
+from bridge.server.transfers import Transfers
 
-DIVERT_TO = "divert_to"
-"""In what is remembered of a call's end: where the carrier's fallback sends the caller."""
+DIVERT_TO, LANGUAGE, CONVERSATION_ID, APOLOGISED = "divert_to", "language", "conversation_id", "apologised"
+"""What is remembered of a call's end besides the reason, for the carrier's fallback: where it sends the caller, the
+language of the call, its latest conversation, and whether the caller was told of the failure already."""
+
+TRANSFER_KINDS = {"conference": TransferKind.WARM, "blind": TransferKind.BLIND}
+"""TRANSFER_TYPE; ``auto`` leaves it to ``bridge.calls.tools``."""
+
+TRANSCRIPT_KEY = "transcript:{call_sid}"
+TRANSCRIPT_TTL_S = 60.0
+"""A carrier asks what to do with a broken call within seconds."""
+
+BROKEN_LINE = (outcome.CARRIER_LOST, outcome.CARRIER_SILENT, outcome.BUG, outcome.INSTANCE_LOST)
+"""Ends that are the line's or ours, and not the agent's: another media stream may well work."""
+
+
+def _machine_options(route: Resolved, placed: OutboundCall | None) -> MachineOptions:
+    """What is done about machines: as the request says that placed the call, else as its route does."""
+    if placed is None:
+        return route.machine
+    return replace(
+        route.machine,
+        message=placed.message or route.machine.message,
+        awaits_end=placed.detection == "detect_message_end",
+        actions={verdict: MachineAction(action) for verdict, action in placed.actions.items()},
+    )
 
 
 PARTING_POLL_S = 0.05
+
+
+OUTBOUND = CallKind.OUTBOUND.value
+
+
+def our_number(direction: str, caller: str, called: str) -> str:
+    """The operator's number among the two: that is what routes know."""
+    return caller if direction == OUTBOUND else called
 
 
 class Observer(Protocol):
@@ -54,13 +103,25 @@ class Observer(Protocol):
 class Bridge:
     """Shared state of one process. Built inside the event loop, used only from its thread."""
 
-    def __init__(self, settings: Settings, routing: RoutingTable, parts: Parts, events: Events) -> None:
+    call_options: CallOptions
+    """What calls begin with until their route is known."""
+    conversation_options: ConversationOptions
+    flight_options: FlightOptions | None
+    """None = the flight recorder is off."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        routing: RoutingTable,
+        parts: Parts,
+        events: Events,
+        tools: Mapping[str, HttpTool] = MappingProxyType({}),
+    ) -> None:
         self.settings = settings
         self.routing = routing
         self.defaults = settings.route_defaults
         self.parts = parts
         self.instance_id = parts.instance_id
-        self.agents, self.results = parts.agents, parts.results
         self.admission, self.tokens = parts.admission, parts.tokens
         self.shared, self.live = parts.shared, parts.live
         self.log = get_logger()
@@ -73,6 +134,11 @@ class Bridge:
         """Calls of this process that wait for a slot."""
         self.events = events
         self.chronicle = Chronicle(parts.records, parts.live, events, time.time)
+        self.flight_desk = (
+            None
+            if parts.flights is None
+            else FlightDesk(parts.flights, self.sessions.get, lambda: self.settings.redact_numbers)
+        )
         self.metrics = Metrics(self._live_sessions)
         self.metrics.max_calls.set(settings.bridge_max_calls)
         self.metrics.ready.set_function(lambda: 0.0 if self.admission.draining else 1.0)
@@ -84,6 +150,13 @@ class Bridge:
         """Told of every call's steps and end; the demo draws its picture from it."""
         self.demo_files: dict[str, Path] = {}
         """Files that the demo shows below ``/demo/``, by name."""
+        self.transfers = Transfers(parts.shared, parts.tokens)
+        self.posts_room = asyncio.Semaphore(said_posts.PARALLEL)
+        """Room for posts of what is said, all calls together."""
+        self.outbound = Outbound(outbound_options(settings), self._outbound_parts(events))
+        """The calls that this process has placed."""
+        self.tools = tools
+        """HTTP tools of the operator's own, by name."""
         self._hold_audio = None if settings.hold_audio is None else load_hold_audio(settings.hold_audio)
         self._take_options(settings)
         self._idle = asyncio.Event()
@@ -92,41 +165,123 @@ class Bridge:
         """Called when the configuration has changed."""
         self._jobs: set[asyncio.Task[None]] = set()  # what goes on after calls have ended
 
-    def apply(self, settings: Settings, routing: RoutingTable) -> None:
+    def apply(
+        self, settings: Settings, routing: RoutingTable, tools: Mapping[str, HttpTool] = MappingProxyType({})
+    ) -> None:
         """Take over what may change while calls are on; those keep what they began with."""
-        self.settings, self.routing = settings, routing
+        self.settings, self.routing, self.tools = settings, routing, tools
         self.defaults = settings.route_defaults
         self.admission.limits = settings.limits
+        self.outbound.options = outbound_options(settings)
         self.metrics.max_calls.set(settings.bridge_max_calls)
         self.events.options = event_options(settings)
-        self.parts.apply(settings)
-        self.agents, self.results = self.parts.agents, self.parts.results
+        self.parts.apply(settings, tools)
         self._take_options(settings)
         for follow in self.on_apply:
             follow()
+
+    def _outbound_parts(self, events: Events) -> OutboundParts:
+        parts = self.parts
+        return OutboundParts(
+            self.instance_id,
+            parts.shared,
+            parts.admission,
+            parts.tokens,
+            parts.records,
+            parts.live,
+            events,
+            SessionLines(self.sessions),
+            control=self.control_of,
+            route=lambda provider, number, agent: self.routing.resolve(provider, number, agent, self.defaults),
+            personalize=self.begin_personalization,
+            count=self.count_refusal,
+        )
 
     def _take_options(self, settings: Settings) -> None:
         """What calls begin with."""
         self.call_options = CallOptions(
             settings.caller_buffer_ms,
             int(settings.playout_queue_s * 1000),
-            redact_digits=settings.redact_dtmf,
+            keypad=settings.keypad_options,
             results_wait_s=settings.genesys_output_wait_s,
-            keypad=KeypadMode(settings.dtmf_to_agent),
-            keypad_pause_s=settings.dtmf_pause_s,
-            transfer_allow=allowed_patterns(settings.transfer_allow),
             hold_audio=self._hold_audio,
+            tools=ToolOptions(
+                names=settings.tool_name_map,
+                default_kind=TRANSFER_KINDS.get(settings.transfer_type),
+            ),
+            tool_timeout_s=settings.tool_timeout_s,
+            reconnect_s=settings.agent_reconnect_s if settings.agent_reconnect else 0.0,
+            apologise=settings.apology_audio is not None,
         )
+        self.flight_options = None
+        if self.parts.flights is not None and settings.flight_recorder != "off":
+            self.flight_options = FlightOptions(settings.flight_recorder_kb * 1024, settings.flight_audio)
         self.conversation_options = ConversationOptions(
             settings.upload_chunk_ms, settings.agent_ready_timeout_s, settings.agent_silence_s
         )
+
+    def options_for(
+        self, spec: CarrierSpec, route: Resolved, caller: str, placed: OutboundCall | None = None
+    ) -> CallOptions:
+        """What a call of this carrier and route begins with; ``placed``: we have called, and know why."""
+        common = self.call_options
+        return replace(
+            common,
+            keypad=route.keypad,
+            machine=_machine_options(route, placed),
+            tools=replace(common.tools, transfer_allow=route.transfer_allow, http_tools=self.tools),
+            abilities=self.abilities_of(spec, caller),
+        )
+
+    def abilities_of(self, spec: CarrierSpec, caller: str) -> Abilities:
+        """What can be done for a call of this carrier, with the credentials that there are."""
+        control = self.control_of(spec.name)
+        transfers = control.transfers if control is not None else frozenset()
+        if not caller.startswith(("sip:", "sips:")):
+            transfers -= {TransferKind.REFER}
+        if spec.takes_results:
+            transfers |= {TransferKind.FLOW}
+        tones = spec.tones
+        if tones in (ToneWay.CONTROL, ToneWay.EXCURSION):
+            tones = control.tones if control is not None else ToneWay.NONE
+        return Abilities(transfers, tones)
+
+    def control_of(self, provider: str) -> CarrierControl | None:
+        """The carrier's control client; None where it has none, or no credentials."""
+        return self.parts.controls.get(provider)
+
+    def fallback_of(self, session: Session) -> str:
+        """Where the caller goes now that the call has ended as it has; empty = nowhere."""
+        route, end = session.facts.route, session.call.ended_as
+        if route is None or end is None:
+            return ""
+        if end in DIVERTED_ENDS and (route.overflow.divert_to or end is not outcome.QUEUE_TIMEOUT):
+            return route.overflow.divert_to
+        return route.fallback_to if end.result in (Result.UPSTREAM_ERROR, Result.SERVER_ERROR) else ""
+
+    def digits_typed(self, session: Session, digits: str) -> None:
+        """Keys that nobody but the operator's webhook may know."""
+        sender, info, route = self.parts.digits, session.call.info, session.facts.route
+        session.facts.entries_typed += 1
+        if sender is not None and info is not None and route is not None:
+            sender.send(
+                TypedDigits(
+                    digits,
+                    session.call_id,
+                    session.facts.entries_typed,
+                    provider=info.provider,
+                    call_sid=info.call_sid,
+                    agent_id=route.agent_id,
+                    conversation_id=session.call.conversation_id,
+                )
+            )
 
     # --- entrances ---
 
     def auth_context(self) -> AuthContext:
         """What the carriers' verifiers may know."""
         settings = self.settings
-        return AuthContext(settings.public_base_url, settings.carrier_secrets, time.time())
+        return AuthContext(settings.public_base_url, settings.carrier_secrets, time.time(), settings.instance_base_url)
 
     def new_session(self, spec: CarrierSpec, request: UpgradeRequest) -> Session:
         """A session for a carrier socket that was let in."""
@@ -147,8 +302,9 @@ class Bridge:
     def route_for(self, info: CallInfo, claims: CallClaims | None) -> Resolved:
         """The agent and the rules for this call."""
         hint = info.agent_id or (claims.agent_id if claims is not None else "")
-        called = (claims.called if claims is not None else "") or info.called
-        return self.routing.resolve(info.provider, called, hint, self.defaults)
+        ours = our_number(claims.direction, claims.caller, claims.called) if claims is not None else ""
+        ours = ours or our_number(info.direction, info.caller, info.called)
+        return self.routing.resolve(info.provider, ours, hint, self.defaults)
 
     async def take_slot(
         self, call_id: str, source: str, route: Resolved, direction: str, *, hold: bool = False
@@ -172,8 +328,16 @@ class Bridge:
             )
             self.parts.personalizer.start(info.call_sid, request)
 
-    async def personalization(self, info: CallInfo, route: Resolved) -> InitiationData | Failed:
+    async def personalization(self, call_id: str, info: CallInfo, route: Resolved) -> InitiationData | Failed:
         """What the agent is told of this call before it begins."""
+        if info.direction == OUTBOUND:
+            given = await self.outbound.initiation(call_id)
+            if given is not None:
+                return initiation_for(info, given, route.language)
+        if RESUMED in info.parameters:
+            kept = await self.shared.get(TRANSCRIPT_KEY.format(call_sid=info.call_sid))
+            said = kept.decode() if kept is not None else ""
+            info = msgspec.structs.replace(info, parameters={**info.parameters, TRANSCRIPT: said})
         if not route.personalization:
             return initiation_for(info, None, route.language)
         self.begin_personalization(info, route)
@@ -182,9 +346,17 @@ class Bridge:
             return answer
         return initiation_for(info, None if isinstance(answer, Failed) else answer, route.language)
 
+    def forget(self, session: Session) -> None:
+        """This session was one of a socket that belongs to another."""
+        if self.sessions.get(session.call_id) is session:
+            del self.sessions[session.call_id]
+        if not self.sessions:
+            self._idle.set()
+
     def call_over(self, session: Session, reason: EndReason) -> None:
         """Give everything of a call back; harmless when done before."""
         self.admission.give_back(session.call_id)
+        self.outbound.left(session.call_id)
         if self.sessions.pop(session.call_id, None) is None:
             return
         if not self.sessions:
@@ -194,11 +366,28 @@ class Bridge:
         if self.observer is not None:
             self.observer.call_over(session, reason)
         self._count(reason)
-        info, route = session.call.info, session.facts.route
+        call, info = session.call, session.call.info
         if info is not None:
             self.parts.personalizer.forget(info.call_sid)
-            divert = route.overflow.divert_to if route is not None and reason in DIVERTED_ENDS else ""
-            self.shared.remember_end(info.call_sid, reason, {DIVERT_TO: divert} if divert else {})
+            extra = {
+                DIVERT_TO: self.fallback_of(session),
+                LANGUAGE: session.language,
+                CONVERSATION_ID: call.conversation_id,
+                APOLOGISED: "yes" if call.apologised else "",
+            }
+            self.shared.remember_end(info.call_sid, reason, {name: text for name, text in extra.items() if text})
+            if reason in BROKEN_LINE and call.journal.turns:
+                self.after(asyncio.get_running_loop().create_task(self._keep_transcript(info.call_sid, call.journal)))
+
+    async def _keep_transcript(self, call_sid: str, journal: Journal) -> None:
+        """The line broke: the carrier may connect the call again, and its next conversation should know."""
+        said = transcript(journal.turns).encode()
+        await self.shared.put(TRANSCRIPT_KEY.format(call_sid=call_sid), said, TRANSCRIPT_TTL_S)
+
+    async def keep_flight(self, session: Session, reason: EndReason, detail: str) -> None:
+        """Write the call's flight record, if it is wanted."""
+        if self.flight_desk is not None:
+            await self.flight_desk.over(session, reason, detail)
 
     def count_refusal(self, provider: str, reason: EndReason) -> None:
         """A call that was refused or diverted before its media came."""

@@ -1,8 +1,11 @@
 """The driver of one call: two sockets, one timer, one ``Call``.
 
-The whole media path is here, in two methods: ``_from_carrier`` and ``_from_agent``. Each feeds the call, writes
-what both halves want to send, and does what the call asks for, in one synchronous step inside the socket's own
-callback. Nothing is awaited and nothing is logged per frame.
+The whole media path is here, in two methods: ``on_message`` (caller to agent) and ``from_agent``. Each feeds the call,
+writes what both halves want to send, and has done what the call asks for (``bridge.server.duties``), in one synchronous
+step inside the socket's own callback. Nothing is awaited and nothing is logged per frame.
+
+A call may have several carrier sockets in turn: the session of a new one hands its socket and leg over to the session
+of the call (``take_over``) and is no more.
 """
 
 from __future__ import annotations
@@ -10,24 +13,33 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from bridge import outcome
 from bridge.calls.call import Call
-from bridge.calls.effects import AskAdmission, ConnectAgent, Effect, FetchResults, Finished, Note, TransferPlanned
+from bridge.calls.flight import Flight, new_flight
+from bridge.calls.flight_file import FlightHeader
+from bridge.calls.flight_steps import RecordedCall
 from bridge.calls.state import State
 from bridge.calls.stats import CallStats
 from bridge.convai.protocol import Conversation
-from bridge.leg import CarrierSpec, CloseSocket, HttpRequest, LegOptions, Outgoing, UpgradeRequest
+from bridge.events import CallInfo
+from bridge.leg import CarrierSpec, CloseSocket, LegOptions, Outgoing, UpgradeRequest
 from bridge.outcome import EndReason, Result
 from bridge.server.aftermath import begin_recording, conclude
-from bridge.server.arrival import admit, connect, fetch_results, let_go
+from bridge.server.agent_end import AgentEnd
+from bridge.server.arrival import let_go
+from bridge.server.duties import HANG_UP_WAIT_S, carry_out, hang_up_and_close, wants_hang_up
 from bridge.server.facts import CallFacts
+from bridge.server.flight_desk import begin_header
+from bridge.server.listening import LISTEN_EVERY_S, CallerEar, begin_listening
 from bridge.server.logs import get_logger
 from bridge.server.metrics import HopHistogram
-from bridge.server.sockets import MediaSocket, discard
+from bridge.server.said_posts import begin_posts, end_posts
+from bridge.server.side_work import SideWork
+from bridge.server.sockets import MediaSocket, Nobody, discard
 
 if TYPE_CHECKING:
     from bridge.server.service import Bridge
@@ -39,29 +51,7 @@ TIMER_GRAIN_S = 0.001
 """The event loop's timers count milliseconds; a shorter wait would spin."""
 
 
-class AgentEnd:
-    """The agent's socket, reporting to its session."""
-
-    __slots__ = ("_session",)
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def on_open(self, socket: MediaSocket) -> None:
-        """See ``SocketOwner``."""
-        self._session.agent_open(socket)
-
-    def on_message(self, message: str | bytes) -> None:
-        """See ``SocketOwner``."""
-        self._session.from_agent(message)
-
-    def on_lost(self, code: int, words: str) -> None:
-        """See ``SocketOwner``."""
-        self._session.agent_lost(code, words)
-
-    def on_writable(self, writable: bool) -> None:
-        """See ``SocketOwner``."""
-        self._session.agent_writable(writable)
+NOBODY = Nobody()
 
 
 class Session:
@@ -69,6 +59,7 @@ class Session:
 
     __slots__ = (
         "_agent",
+        "_agent_end",
         "_agent_to_caller",
         "_caller_to_agent",
         "_carrier",
@@ -78,15 +69,19 @@ class Session:
         "_pings",
         "_relay",
         "_send_to_agent",
-        "_task",
         "_timer",
         "_timer_at_s",
+        "_ear",
+        "_listen_next_s",
         "admitted_s",
         "bridge",
         "call",
         "call_id",
         "facts",
+        "flight",
+        "flight_header",
         "log",
+        "side",
         "spec",
         "started_s",
     )
@@ -109,13 +104,27 @@ class Session:
         self._loop = asyncio.get_running_loop()
         options = LegOptions(settings.start_timeout_s, settings.carrier_silence_s, settings.carrier_options)
         leg = spec.new_leg(options, request, now)
-        self.call = Call(leg, spec, bridge.call_options, Conversation(bridge.conversation_options))
+        conversation = Conversation(bridge.conversation_options)
+        self.flight: Flight | None = None
+        """The call's flight recorder; None = it is off."""
+        self.flight_header: FlightHeader | None = None
+        if bridge.flight_options is None:
+            self.call = Call(leg, spec, bridge.call_options, conversation)
+        else:
+            self.flight = new_flight(bridge.flight_options, request, now)
+            self.flight_header = begin_header(
+                spec, self.flight, self.facts.created_at, options, bridge.conversation_options, bridge.call_options
+            )
+            self.call = RecordedCall(leg, spec, bridge.call_options, conversation, self.flight)
+        self._ear = CallerEar(self)
+        self._listen_next_s = now
         self._relay = leg.relay
         self._send_to_agent: Callable[[str], None] = discard
         self._measure_next_s = now
         self._carrier: MediaSocket | None = None
         self._agent: MediaSocket | None = None
-        self._task: asyncio.Task[None] | None = None  # what the call waits for, one thing at a time
+        self._agent_end: AgentEnd | None = None
+        self.side = SideWork(self)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = math.inf
         self._pings = 0  # pings of the agent that are in the histogram
@@ -136,13 +145,18 @@ class Session:
             relayed = self._relay(message, started)
             if relayed is None:
                 relayed = self._convert_or_receive(message, started)
+            elif self.flight is not None:
+                self.flight.relayed(started, message)
+            if started >= self._listen_next_s:
+                self._listen_next_s = started + LISTEN_EVERY_S
+                self._ear.listen(started)
             if relayed:
                 self._send_to_agent(relayed)
                 if started >= self._measure_next_s:
                     self._measure_next_s = started + MEASURE_EVERY_S
                     self._caller_to_agent.observe(monotonic() - started)
         except Exception:  # the boundary where a bug of ours must not take other calls along
-            self._bug()
+            self.bug()
 
     def _convert_or_receive(self, message: str | bytes, now: float) -> str | None:
         """A message that does not pass unchanged: audio to convert, or no audio."""
@@ -161,7 +175,7 @@ class Session:
         self._carrier = None
         self.bridge.parting.discard(self)
         self.step(lambda now: self.call.carrier_lost(code, now))
-        if self.call.state is not State.ENDED:
+        if self.call.state is not State.ENDED and not self.call.is_away:
             self.step(lambda now: self.call.fail(outcome.CARRIER_LOST, f"close {code}", now))
 
     def on_writable(self, writable: bool) -> None:
@@ -174,8 +188,18 @@ class Session:
     def agent_open(self, socket: MediaSocket) -> None:
         """The agent's socket is open."""
         self._agent, self._send_to_agent = socket, socket.send_text
-        if self.call.state is State.ENDED:
+        if self.call.state not in (State.CONNECTING, State.RECONNECTING):
             socket.close()
+
+    def new_agent_end(self) -> AgentEnd:
+        """Whoever the next agent's socket reports to; the one before is done with."""
+        if self._agent_end is not None:
+            self._agent_end.dismiss()
+        if self._agent is not None:
+            self._agent.close()
+        self._agent, self._send_to_agent = None, discard
+        self._agent_end = AgentEnd(self)
+        return self._agent_end
 
     def from_agent(self, message: str | bytes) -> None:
         """Agent -> caller."""
@@ -198,7 +222,7 @@ class Session:
             if next_timer_s < self._timer_at_s:
                 self._arm(next_timer_s)
         except Exception:  # as above
-            self._bug()
+            self.bug()
 
     def _measure_agent_event(self, started: float) -> None:
         """Time what is timed of the rarer messages: the reaction to an interruption, and pings."""
@@ -245,6 +269,38 @@ class Session:
         """Agent's message in -> first audio of it out."""
         return self._agent_to_caller
 
+    @property
+    def language(self) -> str:
+        """Of the call's route; empty = the agent's own."""
+        return self.facts.route.language if self.facts.route is not None else ""
+
+    # --- another socket of the same call ---
+
+    def take_over(self, other: Session, info: CallInfo) -> None:
+        """The carrier's stream is back: its socket and leg are this session's from now on."""
+        leg, media, socket = other.call.leg, other.call.offered_media, other.dissolve()
+        if self.flight is not None and other.flight is not None:
+            self.flight.adopt(other.flight)
+        if self._carrier is not None:
+            self._carrier.hand_over(NOBODY)
+            self._carrier.close()
+        self._relay = leg.relay
+        if socket is not None:
+            socket.hand_over(self)
+        self.step(lambda now: self.call.take_leg(leg, info, media, now))
+        self.side.is_back()
+        if socket is None:
+            self.step(lambda now: self.call.carrier_lost(1006, now))
+
+    def dissolve(self) -> MediaSocket | None:
+        """This session was one of a socket, not of a call: forget it. Returns its socket."""
+        self._finished = True
+        if self._timer is not None:
+            self._timer.cancel()
+        socket, self._carrier = self._carrier, None
+        self.bridge.forget(self)
+        return socket
+
     # --- inside: one step ---
 
     def step(self, act: Callable[[float], None]) -> None:
@@ -253,7 +309,7 @@ class Session:
             act(monotonic())
             self._flush()
         except Exception:  # as above
-            self._bug()
+            self.bug()
 
     def _flush(self) -> None:
         """Write what both halves want to send, do what the call asks for, and set the timer."""
@@ -263,12 +319,14 @@ class Session:
         for message in call.conversation.drain():
             self._to_agent(message)
         for effect in call.drain():
-            self._carry_out(effect)
+            carry_out(self, effect)
         next_timer_s = call.next_timer()
         if next_timer_s < self._timer_at_s:
             self._arm(next_timer_s)
 
     def _to_carrier(self, item: Outgoing) -> None:
+        if self.flight is not None:
+            self.flight.carrier_out(item)
         socket = self._carrier
         if socket is None:
             return
@@ -276,13 +334,21 @@ class Session:
             socket.send_text(item)
         elif isinstance(item, bytes):
             socket.send_binary(item)
-        elif isinstance(item, CloseSocket):
-            socket.close(item.code, item.reason)
+        elif wants_hang_up(self):
+            telling = self._loop.create_task(hang_up_and_close(self, item))
+            self._loop.call_later(HANG_UP_WAIT_S, self.close_carrier, item)
+            self.bridge.after(telling)
         else:
-            assert isinstance(item, HttpRequest)
-            self.log.error("carrier_request_not_supported", method=item.method)
+            self.close_carrier(item)
+
+    def close_carrier(self, closing: CloseSocket) -> None:
+        """Close the carrier's socket, if it is open."""
+        if self._carrier is not None:
+            self._carrier.close(closing.code, closing.reason)
 
     def _to_agent(self, message: str | CloseSocket) -> None:
+        if self.flight is not None:
+            self.flight.agent_out(message)
         socket = self._agent
         if socket is None:
             return
@@ -290,33 +356,6 @@ class Session:
             socket.send_text(message)
         else:
             socket.close(message.code, message.reason)
-
-    # --- inside: what the call asks for ---
-
-    def _carry_out(self, effect: Effect) -> None:
-        match effect:
-            case Note(event, detail):
-                self._on_note(event, detail)
-            case AskAdmission(info):
-                self._begin(lambda: admit(self, info))
-            case ConnectAgent(info):
-                self._begin(lambda: connect(self, info, AgentEnd(self)))
-            case FetchResults(conversation_id):
-                self._begin(lambda: fetch_results(self, conversation_id))
-            case TransferPlanned(target):
-                self.bridge.chronicle.transferred(self, target)
-            case Finished(reason, detail):
-                self._finish(reason, detail)
-
-    def _begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Wait for something beside the call; it asks for one thing at a time, and may end before that begins."""
-        self._task = self._loop.create_task(self._guard(work))
-
-    async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        try:
-            await work()
-        except Exception:  # as above
-            self._bug()
 
     def let_in(self) -> None:
         """The call has its slot."""
@@ -326,22 +365,14 @@ class Session:
         bridge.metrics.calls_active.labels(provider).inc()
         route = self.facts.route
         self.log.info("call_started", admission=self.facts.admission, agent_id=route.agent_id if route else "")
+        begin_posts(self)
         self.step(self.call.admit)
         if not self._finished:
             begin_recording(self)
+            begin_listening(self)
             bridge.chronicle.began(self)
 
-    def _on_note(self, event: str, detail: str) -> None:
-        if event == "agent_ready":
-            self.facts.answered_at = time.time()
-            self.bridge.metrics.agent_connect.observe(monotonic() - self.admitted_s)
-            self.log = self.log.bind(conversation_id=self.call.conversation_id)
-            self.bridge.chronicle.answered(self)
-        self.log.info(event, detail=detail)
-        if self.bridge.observer is not None:
-            self.bridge.observer.noted(self, event, detail)
-
-    def _finish(self, reason: EndReason, detail: str) -> None:
+    def finish(self, reason: EndReason, detail: str) -> None:
         """The call's end, once: slot, task, counters, record, log line. The leg may still have to say good-bye."""
         if self._finished:
             return
@@ -355,15 +386,19 @@ class Session:
             bridge.metrics.call_duration.labels(provider).observe(duration_s)
             bridge.chronicle.ended(self)
             bridge.after(self._loop.create_task(conclude(self)))
+            end_posts(self)
         elif self.call.info is not None:
             bridge.chronicle.refused(self)
             bridge.after(self._loop.create_task(let_go(self, self.call.info)))
         bridge.call_over(self, reason)
-        for waiting in (self._task, self._timer):
-            if waiting is not None:
-                waiting.cancel()
+        self.side.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer, self._timer_at_s = None, math.inf  # a leg with a parting of its own arms another
         bridge.metrics.call_ended(provider, reason, self.call.stats, facts.caller_to_agent, facts.agent_to_caller)
+        bridge.metrics.turns_over(provider, self.call.turns)
+        if self.flight is not None:
+            bridge.after(self._loop.create_task(bridge.keep_flight(self, reason, detail)))
         log = self.log.info if reason.result is Result.SUCCESS else self.log.warning
         log(
             "call_ended",
@@ -375,7 +410,7 @@ class Session:
             **{name: value for name, value in self.call.stats.as_dict().items() if value},
         )
 
-    def _bug(self) -> None:
+    def bug(self) -> None:
         """An exception of ours: end this call, whatever state it is in; the others go on."""
         self.log.exception("bug")
         try:
@@ -386,7 +421,7 @@ class Session:
             for socket in (self._carrier, self._agent):
                 if socket is not None:
                     socket.cut()
-            self._finish(outcome.BUG, "see the tracebacks above")
+            self.finish(outcome.BUG, "see the tracebacks above")
 
     # --- inside: time ---
 

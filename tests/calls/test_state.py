@@ -12,16 +12,17 @@ from bridge.errors import LocalError
 
 README = Path(__file__).parents[2] / "README.md"
 
-W, A, Q, C, L, D, E = State  # waiting, admitting, queued, connecting, active (live), draining, ended
+W, A, Q, C, L, R, D, E = State  # waiting, admitting, queued, connecting, active (live), reconnecting, draining, ended
 EXPECTED: dict[State, tuple[State | None, ...]] = {
-    #  offered queued admitted refused ready done played failed leg ended
-    W: (A, None, None, None, None, None, None, E, E),
-    A: (None, Q, C, E, None, None, None, E, E),
-    Q: (None, Q, C, E, None, None, None, E, E),
-    C: (None, None, None, None, L, None, None, E, E),
-    L: (None, None, None, None, None, D, None, E, E),
-    D: (None, None, None, None, None, None, E, E, E),
-    E: (E, E, E, E, E, E, E, E, E),
+    #  offered queued admitted refused ready broke done gave-up played failed leg-ended
+    W: (A, None, None, None, None, None, None, None, None, E, E),
+    A: (None, Q, C, E, None, None, None, None, None, E, E),
+    Q: (None, Q, C, E, None, None, None, None, None, E, E),
+    C: (None, None, None, None, L, None, None, D, None, E, E),
+    L: (None, None, None, None, None, R, D, D, None, E, E),
+    R: (None, None, None, None, L, None, None, D, None, E, E),
+    D: (None, None, None, None, None, None, None, None, E, E, E),
+    E: (E, E, E, E, E, E, E, E, E, E, E),
 }
 
 
@@ -65,9 +66,14 @@ def test_the_picture() -> None:
         "    queued --> connecting: admitted\n"
         "    queued --> ended: refused | failed | leg ended\n"
         "    connecting --> active: agent ready\n"
+        "    connecting --> draining: gave up\n"
         "    connecting --> ended: failed | leg ended\n"
-        "    active --> draining: agent done\n"
+        "    active --> draining: agent done | gave up\n"
+        "    active --> reconnecting: agent broke\n"
         "    active --> ended: failed | leg ended\n"
+        "    reconnecting --> active: agent ready\n"
+        "    reconnecting --> draining: gave up\n"
+        "    reconnecting --> ended: failed | leg ended\n"
         "    draining --> ended: played out | failed | leg ended\n"
         "    ended --> [*]"
     )

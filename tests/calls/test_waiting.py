@@ -9,12 +9,13 @@ import math
 import pytest
 
 from bridge import events, outcome
-from bridge.calls.effects import ConnectAgent, FetchResults, Finished, Note, TransferPlanned
+from bridge.calls.effects import ConnectAgent, DigitsTyped, FetchResults, Finished, Note, TransferPlanned
 from bridge.calls.hold import HoldAudio
-from bridge.calls.keypad import KeypadMode
+from bridge.calls.keypad import KeypadMode, KeypadOptions, KeySource
 from bridge.calls.options import CallOptions
 from bridge.calls.state import State
-from bridge.leg import CloseSocket
+from bridge.calls.tools import Abilities, ToolOptions
+from bridge.leg import CloseSocket, TransferKind
 from bridge.media.g711 import ulaw_to_pcm
 from bridge.media.tones import dominant_frequencies
 from tests.kit import convai, twilio
@@ -23,6 +24,7 @@ from tests.kit.legs import FAKE_SPEC, FakeLeg, offer
 
 RESULTS_SPEC = dataclasses.replace(FAKE_SPEC, takes_results=True)
 RESULTS_OPTIONS = dataclasses.replace(OPTIONS, results_wait_s=5.0)
+REDACTING = KeypadOptions(redact=True)
 
 
 def hears_tone(payload: bytes) -> bool:
@@ -271,7 +273,7 @@ def test_the_journal_of_a_call() -> None:
 
 
 def test_redacted_digits_are_not_written_down() -> None:
-    line = Line(options=dataclasses.replace(OPTIONS, redact_digits=True)).activate()
+    line = Line(options=dataclasses.replace(OPTIONS, keypad=REDACTING)).activate()
     line.carrier(twilio.dtmf("5"))
     assert [press.digit for press in line.call.journal.digits] == [""]
     assert line.call.stats.dtmf == 1
@@ -288,7 +290,9 @@ def test_the_socket_is_closed_when_the_queue_is_refused() -> None:
 
 
 def transfer_line() -> tuple[Line, FakeLeg]:
-    return results_line(dataclasses.replace(RESULTS_OPTIONS, transfer_allow=("+4930*",)))
+    abilities = Abilities(transfers=frozenset({TransferKind.FLOW}))
+    tools = ToolOptions(transfer_allow=("+4930*",))
+    return results_line(dataclasses.replace(RESULTS_OPTIONS, tools=tools, abilities=abilities))
 
 
 def transfer_call(target: str) -> str:
@@ -340,46 +344,90 @@ def test_a_second_transfer_changes_nothing() -> None:
     assert sum(isinstance(effect, TransferPlanned) for effect in line.effects) == 1
 
 
-def test_carriers_without_results_cannot_transfer_yet() -> None:
-    line = Line(options=dataclasses.replace(OPTIONS, transfer_allow=("*",))).activate()
+def test_a_line_that_cannot_transfer_says_so() -> None:
+    line = Line(options=dataclasses.replace(OPTIONS, tools=ToolOptions(transfer_allow=("*",)))).activate()
     line.agent(transfer_call("+4930123456"))
-    assert "is not available on this phone line" in str(line.to_agent[0])
+    assert "this phone line cannot transfer calls" in str(line.to_agent[0])
     assert line.call.state is State.ACTIVE
 
 
 # --- keys ---
 
 
-def told(line: Line) -> list[tuple[str, str]]:
-    messages = [json.loads(item) for item in line.to_agent if isinstance(item, str)]
-    return [(m["type"], m["text"]) for m in messages if m.get("type") in ("user_message", "contextual_update")]
-
-
 def test_the_agent_is_told_what_the_caller_typed() -> None:
     line = Line().activate()
     line.carrier(twilio.dtmf("4"), twilio.dtmf("2"))
-    assert told(line) == []
+    assert line.told() == []
     line.run(2.1)
-    assert told(line) == [("user_message", "I pressed 42 on the keypad.")]
+    assert line.told() == [("user_message", "I pressed 42 on the keypad.")]
 
 
 def test_the_agent_may_be_told_of_each_key() -> None:
-    line = Line(options=dataclasses.replace(OPTIONS, keypad=KeypadMode.EACH)).activate()
+    line = Line(options=dataclasses.replace(OPTIONS, keypad=KeypadOptions(KeypadMode.EACH))).activate()
     line.carrier(twilio.dtmf("4"))
-    assert told(line) == [("contextual_update", "The caller pressed the key 4 on the keypad.")]
+    assert line.told() == [("contextual_update", "The caller pressed the key 4 on the keypad.")]
 
 
 def test_redacted_keys_never_reach_the_agent() -> None:
-    line = Line(options=dataclasses.replace(OPTIONS, redact_digits=True, keypad=KeypadMode.EACH)).activate()
+    keypad = KeypadOptions(KeypadMode.EACH, redact=True)
+    line = Line(options=dataclasses.replace(OPTIONS, keypad=keypad)).activate()
     line.carrier(twilio.dtmf("4"))
     line.run(3.0)
-    assert told(line) == []
+    assert line.told() == []
+    assert line.effects == [DigitsTyped("4")]
+    line.carrier(twilio.dtmf("7"), twilio.STOP)
+    assert line.effects[1] == DigitsTyped("7"), "the last entry is complete when the call ends"
+    assert isinstance(line.effects[2], Finished)
 
 
-def test_keys_before_the_agent_listens_are_only_written_down() -> None:
+@pytest.mark.parametrize("wait_s", [0.5, 3.0])
+def test_keys_before_the_agent_listens_are_told_when_it_does(wait_s: float) -> None:
     line = Line().connect()
     line.carrier(twilio.dtmf("4"))
+    line.run(wait_s)
+    assert line.told() == [], "nothing may come before the conversation has begun"
     line.agent(convai.metadata())
     line.run(3.0)
-    assert told(line) == []
+    assert line.told() == [("user_message", "I pressed 4 on the keypad.")]
     assert line.call.stats.dtmf == 1
+
+
+def test_keys_in_the_queue_are_not_for_the_agent() -> None:
+    line = Line().queue()
+    line.carrier(twilio.dtmf("4"))
+    line.run(3.0)
+    line.activate()
+    line.run(3.0)
+    assert line.told() == []
+    assert [press.digit for press in line.call.journal.digits] == ["4"]
+
+
+def test_keys_before_the_calls_route_is_known_are_counted_only() -> None:
+    line = Line().offer()
+    line.carrier(twilio.dtmf("4"))
+    assert [press.digit for press in line.call.journal.digits] == [""]
+    line.activate()
+    line.run(3.0)
+    assert line.told() == []
+
+
+def test_a_key_that_the_audio_and_the_carrier_report_is_one_key() -> None:
+    line = Line().activate()
+    line.carrier(twilio.dtmf("4"))
+    line.clock.advance(0.3)
+    line.call.key_pressed("4", 100, KeySource.INBAND, line.clock.now)
+    line.run(3.0)
+    assert line.told() == [("user_message", "I pressed 4 on the keypad.")]
+    assert line.call.stats.dtmf == 1
+    assert [press.digit for press in line.call.journal.digits] == ["4"]
+
+
+def test_a_flood_of_keys_floods_nobody() -> None:
+    line = Line().activate()
+    for _ in range(1000):
+        line.carrier(twilio.dtmf("4"))
+        line.run(0.01)
+    line.run(20.0)
+    assert 1 <= len(line.told()) <= 20
+    assert line.call.stats.dtmf == 1000
+    assert len(line.call.journal.digits) <= 1000

@@ -578,3 +578,33 @@ def test_nothing_that_a_server_sends_raises_and_the_end_comes_once(inputs: list[
 
 def test_the_short_cut_leaves_binary_to_receive() -> None:
     assert ready().read_audio(convai.audio(b"\x01" * 160).encode(), NOW) is None
+
+
+# --- another conversation in its place ---
+
+
+def test_a_successor_begins_afresh_with_the_same_options() -> None:
+    first = ready()
+    first.receive(convai.interruption(7), NOW)
+    first.set_writable(False)
+    first.connection_lost(1006, "")
+    second = first.successor()
+    assert not second.is_over
+    assert second.drain() == []
+    assert second.next_timer() == math.inf
+    second.start(InitiationData(), NOW)
+    assert second.next_timer() == first._options.ready_timeout_s + NOW
+    assert len(second.drain()) == 1
+    second.receive(convai.metadata(), NOW)
+    assert second.receive(convai.audio(b"abc", 1), NOW) == [AgentAudio(b"abc", 1)], "interruptions were the first one's"
+    second.send_audio(b"\x01" * 8000)
+    assert second.drain(), "and so was the stuck socket"
+    assert first.drain() == []
+
+
+def test_a_conversation_is_over_when_either_side_has_ended_it() -> None:
+    ours, theirs = ready(), ready()
+    assert [each.is_over for each in (ours, theirs)] == [False, False]
+    ours.finish()
+    theirs.connection_lost(1000, "")
+    assert [each.is_over for each in (ours, theirs)] == [True, True]

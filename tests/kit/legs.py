@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from bridge.events import Audio, CallInfo, Command, Ended, Event, Hangup, Offered
 from bridge.leg import CarrierSpec, LegOptions, Outgoing, UpgradeRequest
 from bridge.media.format import ULAW_8K, MediaFormat
-from tests.kit import genesys, twilio
+from tests.kit import genesys, twilio, vonage
 
 OPTIONS = LegOptions(start_timeout_s=5.0, silence_timeout_s=30.0)
 
@@ -32,6 +32,7 @@ class FakeLeg:
         return happened
 
     relayed = 0
+    last_payload = b""
 
     def set_relay(self, head: str, tail: str, sizes: range) -> None:
         self.relay_sizes = sizes
@@ -118,6 +119,13 @@ DIALECTS: dict[str, Dialect] = {
         audio=lambda payload: payload,
         ends=(genesys.message("close", {"reason": "end"}), genesys.message("close")),
         broken=("", "{", "[]", '{"type":"ping"}', genesys.opening(), genesys.message("ping", id=genesys.ZERO_ID)),
+    ),
+    "vonage": Dialect(
+        request=UpgradeRequest("/vonage/media?participant=pstn", {}),
+        opening=(vonage.connected(),),
+        audio=lambda payload: payload,
+        ends=('{"event":"websocket:disconnected"}', '{"event":"websocket:hangup","reason":"normal"}'),
+        broken=("", "{", "[]", "null", "1", '"websocket:connected"', vonage.connected()),
     ),
 }
 """One entry per carrier of the registry; the suite fails while one is missing."""

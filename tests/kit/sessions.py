@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import cast
 
+from bridge.config import Settings
 from bridge.leg import CarrierSpec
 from bridge.providers.twilio import SPEC
 from bridge.server.convai_client import AgentClient, AgentTarget
@@ -42,24 +44,36 @@ class Wire:
         """See ``MediaSocket``."""
         self.was_cut = True
 
+    def hand_over(self, owner: SocketOwner) -> None:
+        """See ``MediaSocket``."""
+        owner.on_open(self.socket)
+
     @property
     def socket(self) -> MediaSocket:
         """As the sessions see it."""
         return cast(MediaSocket, self)
 
 
-class Agents:
-    """Connects every call to ``wire``, or never, or fails as told."""
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
-    def __init__(self, wire: Wire, failure: Exception | None = None) -> None:
-        self.wire, self.failure = wire, failure
-        self.go_on = asyncio.Event()
-        """Connections wait for it."""
-        self.go_on.set()
-        self.targets: list[AgentTarget] = []
-        self.cancelled = self.connected = 0
-        self.owner: SocketOwner | None = None
-        """Who was told of the latest connection."""
+
+@dataclass
+class Agents:
+    """Connects every call to ``wire``, or never, or fails as told. A dataclass, because a reload replaces settings."""
+
+    wire: Wire
+    failure: Exception | None = None
+    settings: Settings | None = None
+    go_on: asyncio.Event = field(default_factory=_set)
+    """Connections wait for it."""
+    targets: list[AgentTarget] = field(default_factory=list)
+    cancelled: int = 0
+    connected: int = 0
+    owner: SocketOwner | None = None
+    """Who was told of the latest connection."""
 
     async def connect(self, target: AgentTarget, owner: SocketOwner) -> None:
         """See ``AgentClient``."""
@@ -85,7 +99,7 @@ class Table:
         self.bridge = bridge if bridge is not None else offline_bridge(BRIDGE_AUTH="off")
         self.carrier, self.agent = Wire(), Wire()
         self.agents = Agents(self.agent, failure)
-        self.bridge.agents = cast(AgentClient, self.agents)
+        self.bridge.parts.agents = cast(AgentClient, self.agents)
         self.session: Session = self.bridge.new_session(spec, REQUEST)
         self.session.on_open(self.carrier.socket)
 

@@ -398,6 +398,91 @@ def test_after_a_mark_a_pause_is_no_gap() -> None:
 # --- anything at all ---
 
 
+# --- the carrier's stream is replaced ---
+
+
+def test_a_new_stream_begins_empty_and_gets_what_waited() -> None:
+    playout, said = new(), spoken(8000)
+    playout.write(said, NOW)
+    assert sizes(playout.release(NOW)) == [3200]
+    playout.restart(NOW + 0.1)
+    assert playout.unheard_s(NOW + 0.1) == pytest.approx(0.6), "what the old stream had is lost"
+    assert playout.confirmed_ms == 400
+    assert playout.next_timer() <= NOW + 0.1
+    assert playout.release(NOW + 0.1) == [said[3200:6400]]
+    assert playout.flush(NOW + 0.2) is True
+    assert playout.flushed_bytes == 1600
+
+
+def test_marks_that_the_old_stream_owed_are_set_again_before_everything_else() -> None:
+    playout, said = new(), spoken(4800)
+    playout.write(said[:1600], NOW)
+    first = playout.finish()
+    playout.write(said[1600:1760], NOW)
+    second = playout.finish()
+    playout.write(said[1760:], NOW)
+    third = playout.finish()
+    assert sizes(playout.release(NOW)) == [1600, first, 160, second, 1440]
+    playout.restart(NOW)
+    assert playout.release(NOW) == [first, second, said[3200:], third]
+    assert playout.reached(first)
+    assert not playout.reached(first)
+    assert playout.reached(third)
+    assert playout.confirmed_ms == 600
+
+
+def test_a_stream_that_was_replaced_while_idle_is_idle() -> None:
+    playout = new()
+    playout.pass_through(spoken(160), NOW)
+    playout.restart(NOW)
+    assert playout.next_timer() == math.inf, "no mark for a talkspurt that nobody can confirm"
+    assert playout.release(NOW + 10) == []
+    assert playout.flush(NOW) is False
+    assert playout.gaps == 0
+
+
+def test_what_waits_is_converted_for_a_stream_of_another_format() -> None:
+    playout, said = new(), spoken(4801)
+    playout.write(said, NOW)
+    assert sizes(playout.release(NOW)) == [3200]
+    mark = playout.finish()
+    playout.write(spoken(160), NOW)
+    playout.restart(NOW)
+    playout.convert(PCM_16K, lambda payload: b"".join(bytes([byte]) * 4 for byte in payload))
+    assert playout.queued_ms == pytest.approx((1601 + 160) / 8)
+    assert (playout.sent_ms, playout.confirmed_ms) == (400, 400)
+    out = playout.release(NOW)
+    assert sizes(out) == [7040, mark, 640]
+    audio = b"".join(item for item in out if isinstance(item, bytes))
+    assert audio[: 4 * 1601 : 4] == said[3200:]
+    assert audio[4 * 1601 : 7040] == PCM_16K.silence(636)
+    playout.write(b"\x01", NOW)
+    playout.write(b"\x02" * 639, NOW)
+    assert sizes(playout.release(NOW)) == [640]
+
+
+def test_counters_and_limits_keep_their_time_in_another_format() -> None:
+    playout = new(max_queue_ms=1000)
+    playout.write(spoken(8000), NOW)
+    playout.write(spoken(160), NOW)
+    playout.flush(NOW)
+    playout.restart(NOW)
+    playout.convert(PCM_16K, lambda payload: payload)
+    assert PCM_16K.duration_ms(playout.dropped_bytes) == 20
+    assert PCM_16K.duration_ms(playout.flushed_bytes) == 1000
+    assert playout.write(bytes(32_000), NOW) == 0
+    assert playout.write(bytes(640), NOW) == 640
+
+
+def test_a_payload_that_converts_to_nothing_is_none() -> None:
+    playout = new()
+    playout.write(spoken(80), NOW)
+    playout.restart(NOW)
+    playout.convert(PCM_16K, lambda payload: b"")
+    assert playout.release(NOW) == []
+    assert playout.next_timer() == math.inf
+
+
 class _Carrier:
     """A carrier that plays what it is given at its own pace, and checks the promises of ``Playout`` meanwhile."""
 

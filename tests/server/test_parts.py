@@ -152,7 +152,7 @@ async def test_what_a_reload_changes() -> None:
     async with httpx.AsyncClient() as http:
         parts = local_parts(settings_for({}), http, TLS)
         fresh = settings_for({"ELEVENLABS_API_KEY": "new", "PERSONALIZATION_URL": "https://crm.example/x"})
-        parts.apply(fresh)
+        parts.apply(fresh, {})
         assert parts.agents.settings is parts.results.settings is fresh
         assert parts.personalizer.options.url == "https://crm.example/x"
 
@@ -222,7 +222,7 @@ async def test_a_changed_webhook_secret_signs_from_now_on(tmp_path: Path) -> Non
     async with opened(tmp_path, **HOOKS) as parts:
         assert parts.storage is not None and parts.storage.worker is not None
         assert parts.storage.worker.options.secret == "s"
-        parts.apply(settings_for({**HOOKS, "WEBHOOK_SECRET": "t"}))
+        parts.apply(settings_for({**HOOKS, "WEBHOOK_SECRET": "t"}), {})
         assert parts.storage.worker.options.secret == "t"
 
 

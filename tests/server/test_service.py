@@ -177,7 +177,7 @@ def personalized(answer: httpx.Response, **settings: str) -> tuple[Bridge, list[
 
 async def test_a_call_without_personalization_is_told_its_facts() -> None:
     bridge, asked = personalized(httpx.Response(200, json={}))
-    data = await bridge.personalization(INFO, Resolved("agent_1", language="de"))
+    data = await bridge.personalization("call", INFO, Resolved("agent_1", language="de"))
     assert isinstance(data, InitiationData)
     assert data.dynamic_variables == {"caller_id": "+15550100", "called_number": "+15550199", "call_sid": "CA1"}
     assert data.conversation_config_override == {"agent": {"language": "de"}}
@@ -190,7 +190,7 @@ async def test_the_webhook_is_asked_once_however_often_it_is_begun() -> None:
     bridge, asked = personalized(httpx.Response(200, json=answer))
     bridge.begin_personalization(INFO, PERSONAL)
     bridge.begin_personalization(INFO, PERSONAL)
-    data = await bridge.personalization(INFO, PERSONAL)
+    data = await bridge.personalization("call", INFO, PERSONAL)
     assert isinstance(data, InitiationData)
     assert (data.dynamic_variables["name"], data.user_id) == ("Ann", "u1")
     assert data.conversation_config_override == {"agent": {"language": "de"}}
@@ -206,7 +206,7 @@ async def test_the_webhook_is_asked_once_however_often_it_is_begun() -> None:
 @pytest.mark.parametrize("policy", ["continue", "fallback"])
 async def test_a_webhook_that_fails(policy: str) -> None:
     bridge, _ = personalized(httpx.Response(500), PERSONALIZATION_ON_FAILURE=policy)
-    data = await bridge.personalization(INFO, PERSONAL)
+    data = await bridge.personalization("call", INFO, PERSONAL)
     if policy == "fallback":
         assert isinstance(data, Failed)
         assert data.detail == "HTTP 500"
@@ -289,6 +289,7 @@ async def test_where_the_fallback_sends_a_caller(kind: Overflow, reason: outcome
     session.call.carrier_message(twilio.start(), 0.0)
     divert_to = "+15550111" if kind is Overflow.DIVERT else ""
     session.facts.route = Resolved("agent_1", overflow=OverflowPolicy(kind, divert_to=divert_to))
+    session.call.ended_as = reason
     bridge.call_over(session, reason)
     end = await bridge.shared.end_of(twilio.CALL_SID)
     assert end is not None
@@ -360,8 +361,8 @@ async def test_changed_settings_hold_for_new_calls_only() -> None:
     assert "bridge_max_calls 1.0" in bridge.metrics.render().decode()
     assert bridge.events.options.events == frozenset({"call.ended"})
     assert bridge.parts.personalizer.options.url == "https://crm.example/hook"
-    assert bridge.agents is bridge.parts.agents is not kept
-    assert bridge.agents.settings is bridge.results.settings is fresh
+    assert bridge.parts.agents is not kept
+    assert bridge.parts.agents.settings is bridge.parts.results.settings is fresh
     table.hang_up()
     assert bridge.ended_counts == {"success/caller_hangup": 1}
 

@@ -1,0 +1,115 @@
+"""Who hears a call besides its two ends: the recorder, and a listener for keypad tones. One tap for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from bridge.calls.keypad import KeySource
+from bridge.calls.reel import Channel
+from bridge.calls.tap import Tap
+from bridge.media.format import MediaFormat
+from bridge.media.inband import InbandDtmf, InbandTone
+from bridge.media.vad import Vad
+
+if TYPE_CHECKING:
+    from bridge.server.session import Session
+
+
+LISTEN_EVERY_S = 0.035
+"""Every second frame tells well enough when the caller speaks, at half the cost."""
+
+
+class CallerEar:
+    """Hears whether the caller speaks, by looking at some of the frames that have just passed."""
+
+    __slots__ = ("_session", "_vad")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._vad: Vad | None = None
+
+    def listen(self, now: float) -> None:
+        """Look at the latest frame."""
+        call = self._session.call
+        if self._vad is None:
+            if call.downlink is None:
+                return
+            self._vad = Vad(call.downlink.media)
+        change = self._vad.feed(call.leg.last_payload, now)
+        if change is not None:
+            call.caller_speech(change, self._vad.since_s, now)
+
+
+class Taps:
+    """Several listeners as one; a ``Tap``."""
+
+    __slots__ = ("_taps",)
+
+    def __init__(self, *taps: Tap) -> None:
+        self._taps = taps
+
+    def caller(self, payload: bytes, now: float) -> None:
+        """See ``Tap``."""
+        for tap in self._taps:
+            tap.caller(payload, now)
+
+    def agent(self, payload: bytes, now: float) -> None:
+        """See ``Tap``."""
+        for tap in self._taps:
+            tap.agent(payload, now)
+
+    def flush(self, now: float) -> None:
+        """See ``Tap``."""
+        for tap in self._taps:
+            tap.flush(now)
+
+
+class ToneListener:
+    """Looks for keypad tones in the caller's audio; a ``Tap``."""
+
+    __slots__ = ("_detector", "_on_tone")
+
+    def __init__(self, media: MediaFormat, on_tone: Callable[[InbandTone], None]) -> None:
+        self._detector = InbandDtmf(media)
+        self._on_tone = on_tone
+
+    def caller(self, payload: bytes, now: float) -> None:
+        """See ``Tap``."""
+        for tone in self._detector.feed(payload, now):
+            self._on_tone(tone)
+
+    def agent(self, payload: bytes, now: float) -> None:
+        """See ``Tap``."""
+
+    def flush(self, now: float) -> None:
+        """See ``Tap``."""
+
+
+def begin_listening(session: Session) -> None:
+    """Let in whoever listens to this call: its recorder first, then whoever looks for tones."""
+    downlink, route, tape = session.call.downlink, session.facts.route, session.facts.tape
+    if downlink is None or route is None:
+        return
+    taps: list[Tap] = [tape] if tape is not None else []
+    if route.keypad_inband or (tape is not None and route.keypad.redact):
+        taps.append(ToneListener(downlink.media, lambda tone: _on_tone(session, tone)))
+    if taps:
+        session.call.listen(taps[0] if len(taps) == 1 else Taps(*taps))
+
+
+def _on_tone(session: Session, tone: InbandTone) -> None:
+    """A tone was heard, or goes on: off the tape with it where digits are redacted, and into the keypad."""
+    route, tape = session.facts.route, session.facts.tape
+    if route is None:
+        return
+    if tape is not None and route.keypad.redact:
+        tape.blank(Channel.CALLER, tone.blank_from_s, tone.blank_to_s)
+    if tone.is_over and route.keypad_inband:
+        # Not here, in the middle of the audio's way: a step of the call of its own.
+        duration_ms = int(tone.duration_s * 1000)
+        asyncio.get_running_loop().call_soon(
+            session.step,
+            lambda now: session.call.key_pressed(tone.digit, duration_ms, KeySource.INBAND, now),
+        )
