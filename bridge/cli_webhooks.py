@@ -17,7 +17,7 @@ import msgspec
 import typer
 
 if TYPE_CHECKING:
-    from bridge.server.api.ports import Delivery
+    from bridge.server.store.delivery import Delivery
     from bridge.server.store.outbox import OutboxStore
 
     OpenOutbox = Callable[[], AbstractAsyncContextManager[OutboxStore]]

@@ -60,7 +60,7 @@ async def bridge_process(folder: Path, **settings: str) -> AsyncIterator[Process
     place = ProcessBridge(settings_for(given), [], process, bytearray())
     reader = asyncio.create_task(_read(place))
     try:
-        await until(lambda: place.logged("listening") or process.returncode is not None, "it does not listen")
+        await until(lambda: place.logged("listening") or process.returncode is not None, "it does not listen", 30.0)
         assert process.returncode is None, place.raw.decode()
         yield place
     finally:

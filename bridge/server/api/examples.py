@@ -13,7 +13,7 @@ from bridge.calls.record import CallRecord, LatencySummary, Recording
 from bridge.calls.rules import Overflow, Route
 from bridge.convai.messages import InitiationData
 from bridge.server.api.errors import ErrorBody, ErrorInfo
-from bridge.server.api.ports import Delivery, PlacedCall
+from bridge.server.api.ports import PlacedCall
 from bridge.server.api.schemas import (
     CallDetail,
     CallList,
@@ -31,6 +31,7 @@ from bridge.server.api.schemas import (
 from bridge.server.api.views import Views, usage_info
 from bridge.server.live_calls import LiveCall
 from bridge.server.slot_store import Usage
+from bridge.server.store.delivery import Delivery
 
 _BEGAN = 1_774_949_400.25
 

@@ -15,7 +15,7 @@ from bridge.calls.journal import KeyPress, Step, ToolUse, Turn
 from bridge.calls.record import LatencySummary
 from bridge.calls.rules import Route
 from bridge.calls.turns import TurnSummary, TurnTiming
-from bridge.server.api.ports import Delivery
+from bridge.server.store.delivery import Delivery
 
 
 class CallSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,8 +21,8 @@ import msgspec
 from sqlalchemy import ColumnElement, case, delete, exists, func, literal, select, update
 
 from bridge.calls.record import OutboxEvent
-from bridge.server.api.ports import Delivery
 from bridge.server.store.database import Database
+from bridge.server.store.delivery import Delivery
 from bridge.server.store.schema import OUTBOX
 
 EventState = Literal["pending", "delivered", "dead"]

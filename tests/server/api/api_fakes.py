@@ -22,7 +22,6 @@ from bridge.server.api.ports import (
     AudioPort,
     CallsPort,
     ControlResult,
-    Delivery,
     PlacedCall,
     PlacementRefused,
     Refusal,
@@ -34,6 +33,7 @@ from bridge.server.recording.names import AudioNotFoundError
 from bridge.server.recording.options import AudioFormat
 from bridge.server.slot_store import Usage
 from bridge.server.store.calls import Deleted
+from bridge.server.store.delivery import Delivery
 from bridge.server.store.listing import CallFilter, CallPage, QueryError
 from tests.kit.clock import FakeClock
 

@@ -9,9 +9,9 @@ import pytest
 
 from bridge.calls.journal import Journal, KeyPress, Step, ToolUse, Turn
 from bridge.server.api.examples import DEAD_EVENT
-from bridge.server.api.ports import Delivery
 from bridge.server.recording.names import AudioNotFoundError
 from bridge.server.store.calls import LiveCallError
+from bridge.server.store.delivery import Delivery
 from bridge.server.store.listing import CallFilter
 from tests.server.api.api_fakes import ADMIN, record, refusal, running_api
 
