@@ -174,6 +174,9 @@ class CarrierSpec:
     """How much audio goes into one message when there is plenty: fewer messages against a coarser lead."""
     max_message_bytes: int
     """Largest message we accept from this carrier."""
+    token_waived_by: str = ""
+    """Parameter of a call (``CallInfo``) by which those are known who write the carrier's documents themselves, so that
+    their media sockets have no token to bring: the verified upgrade must do. Empty = there are none."""
     refusal_status: int = 403
     """HTTP status of an upgrade that ``authenticate_upgrade`` does not let in, as the carrier expects it."""
     takes_results: bool = False

@@ -298,6 +298,7 @@ def test_key_rings_are_split_at_commas() -> None:
         "genesys_organization_id": (),
         "twilio_subaccount_tokens": (),
         "vonage_signature_secret": (),
+        "vonage_application_id": (),
     }
 
 

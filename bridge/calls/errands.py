@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from bridge.calls.farewell import DRAIN_GRACE_S
 
 SILENCE_EVERY_S = 1.0
-"""While the caller is absent, a second of silence goes to the agent every second."""
+"""While the caller is absent, a second of silence goes to the agent at the end of every second: never more audio than
+a caller who is there would have sent, whose next words may come at any moment."""
 
 
 class Errands:
@@ -74,7 +75,7 @@ class Errands:
     def left(self, now: float) -> None:
         """The stream has ended."""
         self.is_away = True
-        self._silence_s = min(self._silence_s, now)
+        self._silence_s = min(self._silence_s, now + SILENCE_EVERY_S)
 
     def back(self) -> None:
         """The stream is back, or never left."""
@@ -92,7 +93,7 @@ class Errands:
     def pause(self, now: float) -> None:
         """The carrier sends no audio for a while."""
         self.is_paused = True
-        self._silence_s = min(self._silence_s, now)
+        self._silence_s = min(self._silence_s, now + SILENCE_EVERY_S)
 
     def resume(self) -> None:
         """The carrier sends audio again."""

@@ -1,6 +1,6 @@
 """What a caller hears while they wait: a soft tone in a loop, or the operator's own audio.
 
-Used while a call waits for a slot and while the conversation's results are fetched: never silence, because a
+Used while a call waits for a slot or for its agent, on hold, and while results are fetched: never silence, because a
 silent line is taken for a dead one. Pure; reading the operator's file is the server's business.
 """
 
@@ -19,7 +19,8 @@ TONE_HZ = 425.0
 TONE_PEAK = 0.06
 """-24 dB of full scale: clearly below speech."""
 TONE_S = 0.4
-PAUSE_S = 2.6
+PAUSE_S = 1.5
+"""Less than the two seconds after which a silent line is taken for a dead one."""
 FADE_S = 0.02
 """Without fades a tone begins and ends with a click."""
 TONE_RATE_HZ = 8000

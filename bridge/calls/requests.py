@@ -6,6 +6,7 @@ as ``answer_tool``; what can be done here and now is done.
 
 from __future__ import annotations
 
+import re
 from typing import assert_never
 
 from bridge import events, outcome
@@ -24,6 +25,7 @@ from bridge.calls.orders import (
     TransferOrder,
     VoicemailOrder,
 )
+from bridge.calls.redact import MASK
 from bridge.calls.state import Input, State
 from bridge.convai.events import ToolCalled
 from bridge.leg import ToneWay, TransferKind
@@ -111,7 +113,7 @@ class CallRequests(CallLife):
             case EndOrder(reason, message):
                 self.answer_tool(tool_call_id, tools.ENDING, now, is_error=False)
                 speech = Speak(Words.GIVEN, message) if message else None
-                self._wind_up(Input.AGENT_DONE, outcome.AGENT_HANGUP, reason, now, speech)
+                self._wind_up(Input.AGENT_DONE, outcome.AGENT_HANGUP, _NUMBER.sub(MASK, reason), now, speech)
             case VoicemailOrder(reason):
                 decision = self._hands.judge.agent(reason, now)
                 self.answer_tool(tool_call_id, tools.NOTED, now, is_error=False)
@@ -150,6 +152,9 @@ class CallRequests(CallLife):
             step = Input.AGENT_DONE if self.state is State.ACTIVE else Input.GAVE_UP
             self._wind_up(step, reason, "", now, Speak(Words.VOICEMAIL, self._options.machine.message))
 
+
+_NUMBER = re.compile(r"\d(?:[ ().-]{0,2}\d){3,}")
+"""What an agent gives as its reason goes into the log and to the carrier, where no numbers belong."""
 
 _HOLD_WORDS = {
     (True, False): tools.ON_HOLD,

@@ -37,7 +37,7 @@ from bridge.leg import CarrierSpec, CloseSocket, LegOptions, Outgoing, ToneWay, 
 from bridge.media.format import FRAME_MS, Encoding, MediaFormat
 from bridge.outcome import EndReason
 from bridge.providers import vonage_messages as wire
-from bridge.providers.vonage_call import VIDEO_CONNECTION_HEADER, call_info
+from bridge.providers.vonage_call import PARAM_PEER, VIDEO_CONNECTION_HEADER, call_info
 from bridge.providers.vonage_upgrade import UpgradeVerifier
 
 NAME = "vonage"
@@ -362,6 +362,7 @@ SPEC = CarrierSpec(
     new_leg=VonageLeg,
     authenticate_upgrade=UpgradeVerifier(),
     needs_token=True,
+    token_waived_by=PARAM_PEER,
     lead_ms=LEAD_MS,
     chunk_ms=CHUNK_MS,
     max_message_bytes=MAX_MESSAGE_BYTES,

@@ -23,6 +23,9 @@ from bridge.providers.vonage_messages import Connected
 
 HEADER_UUID, HEADER_TOKEN, HEADER_REGION = "uuid", "token", "region_url"
 """Our own headers; in the query too, but for the token, which would stand in logs there."""
+PARAM_PEER = "peer_uuid"
+"""Parameter of ``CallInfo`` where the old connector's own was in the socket's address: whoever names the caller's leg
+there has written the NCCO, which has no token of ours."""
 PARAM_WEBHOOK = "webhook_url"
 """Parameter of ``CallInfo`` with where the old connector posted its events, where one was named."""
 
@@ -35,7 +38,7 @@ MAX_QUERY_FIELDS = 64
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 """An id goes into the path of control requests, so it is nothing but letters, digits, dashes and underscores."""
 _KEY_HEADER = "sec-websocket-key"
-_UUIDS = (HEADER_UUID, "peer_uuid", "call_uuid")
+_UUIDS = (HEADER_UUID, PARAM_PEER, "call_uuid")
 _CALLERS = ("caller", "caller_number", "from")
 _CALLED = ("called", "callee_number", "to")
 _DIRECTIONS = ("direction", "call_direction")
@@ -65,6 +68,7 @@ def call_info(provider: str, connected: Connected, request: UpgradeRequest) -> C
     """The call as its socket tells of it. Raises ``RemoteError`` where its id cannot be one."""
     given = dict(connected.headers)
     query = read_query(request.raw_path)
+    peer = query.get(PARAM_PEER, "")
     token = given.pop(HEADER_TOKEN, "")
     call_sid = _taken(_UUIDS, given, query) or _own_id(request.headers)
     if not _ID.fullmatch(call_sid):
@@ -82,7 +86,7 @@ def call_info(provider: str, connected: Connected, request: UpgradeRequest) -> C
         token=token,
         direction="outbound" if direction == "outbound" else "inbound",
         control_url=control_url,
-        parameters={**query, **given},
+        parameters={**({PARAM_PEER: peer} if peer else {}), **query, **given},
     )
 
 

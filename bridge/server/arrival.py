@@ -84,6 +84,9 @@ async def let_go(session: Session, info: CallInfo) -> None:
 async def _redeem(session: Session, info: CallInfo) -> CallClaims | TokenProblem | None:
     """What the answer webhook knew of this call; None = there was no webhook, and none is asked for."""
     needed = session.spec.needs_token and session.bridge.settings.bridge_auth == "on"
+    waived_by = session.spec.token_waived_by
+    if waived_by and waived_by in info.parameters and not info.token:
+        return None
     if not needed and not (session.spec.needs_token and info.token):
         return None
     # A token can be used up once: when the call ends meanwhile, ``let_go`` still has to know what it stood for.

@@ -23,15 +23,12 @@ import httpx
 import msgspec
 
 from bridge.providers import vonage
-from bridge.providers.vonage_call import PARAM_WEBHOOK
+from bridge.providers.vonage_call import PARAM_PEER, PARAM_WEBHOOK
 from bridge.server.egress import EgressFailed, EgressRefused, RequestLimits, check_url, request
 from bridge.server.logs import get_logger
 
 if TYPE_CHECKING:
     from bridge.server.session import Session
-
-PARAM_PEER = "peer_uuid"
-"""Parameter of a call with the id under which its posts are told of it; without it the carrier's own."""
 
 MAX_WAITING = 50
 """Posts of one call that wait for their target; a minute of talk has some ten. More are dropped."""

@@ -41,6 +41,7 @@ from bridge.server.carrier_control import CarrierControl
 from bridge.server.chronicle import Chronicle
 from bridge.server.digits_out import TypedDigits
 from bridge.server.flight_desk import FlightDesk
+from bridge.server.handing import WHISPER_S
 from bridge.server.hold_audio import load_hold_audio
 from bridge.server.logs import get_logger
 from bridge.server.metrics import HOP_BUCKETS_S, HopHistogram, Metrics
@@ -55,6 +56,10 @@ from bridge.server.transfers import Transfers
 DIVERT_TO, LANGUAGE, CONVERSATION_ID, APOLOGISED = "divert_to", "language", "conversation_id", "apologised"
 """What is remembered of a call's end besides the reason, for the carrier's fallback: where it sends the caller, the
 language of the call, its latest conversation, and whether the caller was told of the failure already."""
+
+CLEANING_UP_S = 44.0
+"""What a transfer may take beyond ringing and asking: requests to the carrier with their time-outs, the way back of the
+stream. Its own bounds are tighter; this one answers the agent even when they all fail."""
 
 TRANSFER_KINDS = {"conference": TransferKind.WARM, "blind": TransferKind.BLIND}
 """TRANSFER_TYPE; ``auto`` leaves it to ``bridge.calls.tools``."""
@@ -210,6 +215,7 @@ class Bridge:
                 default_kind=TRANSFER_KINDS.get(settings.transfer_type),
             ),
             tool_timeout_s=settings.tool_timeout_s,
+            transfer_timeout_s=settings.transfer_ring_s + WHISPER_S + CLEANING_UP_S,
             reconnect_s=settings.agent_reconnect_s if settings.agent_reconnect else 0.0,
             apologise=settings.apology_audio is not None,
         )

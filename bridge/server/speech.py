@@ -102,7 +102,7 @@ class Speaker:
             return None
 
     def _apology(self, language: str) -> HoldAudio | None:
-        known = self.options.apologies
+        known, language = self.options.apologies, language.lower()  # the files' names are lower case as well
         short = language.split("-", maxsplit=1)[0]
         return known.get(language) or known.get(short) or known.get(DEFAULT_LANGUAGE)
 

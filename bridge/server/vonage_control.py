@@ -244,7 +244,7 @@ class VonageControl:
             answer_url=(f"{self._public_url}/vonage/answer?call={call}",),
             answer_method="POST",
             event_url=(f"{self._public_url}/vonage/events?call={call}",),
-                event_method="POST",
+            event_method="POST",
             ringing_timer=ncco.ring_seconds(order.ring_s),
             length_timer=_length(order.max_duration_s),
             advanced_machine_detection=_Detection("continue", mode) if mode else None,

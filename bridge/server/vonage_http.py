@@ -18,11 +18,10 @@ from fastapi import APIRouter, Response
 
 from bridge.auth.tokens import CallClaims
 from bridge.events import CallInfo
-from bridge.providers.vonage_call import PARAM_WEBHOOK
+from bridge.providers.vonage_call import PARAM_PEER, PARAM_WEBHOOK
 from bridge.providers.vonage_ncco import HANG_UP, divert
 from bridge.server.answer import Connect, Divert, answer
 from bridge.server.outbound import Outbound
-from bridge.server.said_posts import PARAM_PEER
 from bridge.server.service import Bridge
 from bridge.server.sip_headers import one_line
 from bridge.server.vonage_control import busy_document

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bridge.media.format import ULAW_8K
@@ -15,6 +15,11 @@ class AgentOptions:
 
     scenario: str | Scenario = "demo"
     """Name of a scenario, or one's own; an agent id ``sim_<name>`` asks for another per conversation."""
+    later: Sequence[str | Scenario] = ()
+    """Scenarios of the second conversation, the third and so on, in the order in which they are asked for; the last one
+    goes on for all that follow. Empty = ``scenario`` for all."""
+    upgrade_delay_s: float = 0.0
+    """How long a conversation's socket takes to open."""
     input_format: str = ULAW_8K.name
     """Format announced for the caller's audio."""
     output_format: str = ULAW_8K.name

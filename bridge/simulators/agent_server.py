@@ -92,8 +92,9 @@ class AgentServer:
         self.conversations: list[ConversationLog] = []
         self.on_end: Callable[[ConversationLog], None] | None = None
         """Called with the log of every conversation that ended."""
-        chosen = self.options.scenario
-        self._scenario = chosen if isinstance(chosen, Scenario) else scenario_for(chosen)
+        chosen = (self.options.scenario, *self.options.later)
+        self._scenarios = [each if isinstance(each, Scenario) else scenario_for(each) for each in chosen]
+        self._asked_for = 0
         self._server: Server | None = None
         self._grants: dict[str, _Grant] = {}
         self._admissions: weakref.WeakKeyDictionary[ServerConnection, _Admission] = weakref.WeakKeyDictionary()
@@ -159,12 +160,13 @@ class AgentServer:
 
     # --- HTTP --------------------------------------------------------------------------------------------
 
-    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer plain HTTP, and decide on upgrades: None lets the handshake go on."""
         target = urlsplit(request.path)
         query = {name: values[0] for name, values in parse_qs(target.query).items()}
         upgrade = "websocket" in request.headers.get("Upgrade", "").lower()
         if target.path == CONVERSATION_PATH and upgrade:
+            await asyncio.sleep(self.options.upgrade_delay_s)
             return self._admit(connection, request, query)
         if target.path in SIGNED_URL_PATHS:
             return self._signed_url(connection, request, query)
@@ -181,7 +183,7 @@ class AgentServer:
         if not agent_id:
             return _json(connection, HTTPStatus.UNPROCESSABLE_ENTITY, _missing("agent_id"))
         try:
-            scenario = scenario_for_agent(agent_id, self._scenario)
+            scenario = scenario_for_agent(agent_id, self._next_scenario())
         except ConfigError as error:
             return _error(connection, HTTPStatus.NOT_FOUND, "agent_not_found", str(error))
         if scenario.refuse_status:
@@ -196,6 +198,11 @@ class AgentServer:
         conversation_id = conversation_id or f"conv_{secrets.token_hex(13)}"
         self._admissions[connection] = _Admission(agent_id, scenario, conversation_id, problem)
         return None
+
+    def _next_scenario(self) -> Scenario:
+        """What the next conversation is about, unless its agent's id says otherwise."""
+        self._asked_for += 1
+        return self._scenarios[min(self._asked_for, len(self._scenarios)) - 1]
 
     def _signed_url(self, connection: ServerConnection, request: Request, query: Mapping[str, str]) -> Response:
         if not self._key_fits(request):

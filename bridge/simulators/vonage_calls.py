@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from bridge.simulators.twilio_cloud_media import SAY_HZ, key_tones, music, ulaw_tone
+from bridge.simulators.twilio_cloud_media import SAY_HZ, key_tones, ulaw_tone
 from bridge.simulators.twilio_person import PersonScript
 from bridge.simulators.vonage_cloud_options import VonageOptions
 from bridge.simulators.vonage_exchange import Exchange
-from bridge.simulators.vonage_execution import Execution, address_of, after_answer
+from bridge.simulators.vonage_execution import Execution, address_of, after_answer, recording
 from bridge.simulators.vonage_leg import Conversation, EventTarget, Leg, Status
 from bridge.simulators.vonage_ncco import Detection, Ncco, Phone, Sip, WebSocket
 
@@ -99,8 +99,7 @@ class VonageCalls:
 
     def stream(self, leg: Leg, *, forever: bool = False) -> None:
         """A recording is played to a leg: music, whatever it is."""
-        player = music()
-        self._start(leg, b"".join(player.hear(0.0) for _ in range(50)), forever=forever)
+        self._start(leg, recording(), forever=forever)
 
     def stop(self, leg: Leg) -> None:
         """End what ``talk`` or ``stream`` play."""

@@ -20,7 +20,7 @@ class VonageOptions:
     application_id: str = "78d335fa-323d-0114-9c3d-d6f0d48968cf"
     public_key_pem: str = ""
     """Of the application's key pair; opens the REST interface. Empty = nobody needs a token."""
-    signature_secret: str = field(default="simulated-signature-secret", repr=False)
+    signature_secret: str = field(default="simulated-signature-secret-of-vonage", repr=False)
     """Signs webhooks and upgrades; empty = nothing is signed."""
     api_key: str = "simulated"
     forgery: Forgery = Forgery.NONE

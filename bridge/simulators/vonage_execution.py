@@ -14,7 +14,7 @@ import asyncio
 import time
 from typing import assert_never
 
-from bridge.media.format import ULAW_8K
+from bridge.media.format import FRAME_MS, ULAW_8K
 from bridge.simulators.twilio_cloud_media import SAY_HZ, key_tones, music, ulaw_tone
 from bridge.simulators.twilio_person import Answer
 from bridge.simulators.vonage_exchange import Exchange, ends_within, timestamp
@@ -86,7 +86,7 @@ class Execution:
             case Talk():
                 await self._talk(action)
             case Stream():
-                await self._play(music().hear(0.0) * (STREAM_MS // 20), can_interrupt=action.bargeIn)
+                await self._play(recording() * max(action.loop, 1), can_interrupt=action.bargeIn)
             case Wait():
                 await ends_within(self._leg, action.timeout)
             case Record():
@@ -117,6 +117,8 @@ class Execution:
         seconds = ULAW_8K.duration_ms(len(audio)) / 1000
         if not can_interrupt:
             await ends_within(leg, seconds)
+            while leg.is_spoken_to and not leg.over:  # the exchange's clock may be late
+                await ends_within(leg, FRAME_MS / 1000)
             leg.early_keys.clear()
             return
         try:
@@ -200,6 +202,12 @@ class Execution:
         except NccoError as error:
             self._exchange.violate(f"NCCO: {error}")
             return ()
+
+
+def recording() -> bytes:
+    """What any recording sounds like."""
+    player = music()
+    return b"".join(player.hear(0.0) for _ in range(STREAM_MS // FRAME_MS))
 
 
 def reachable_endpoint(endpoint: Endpoint) -> Phone | Sip | WebSocket | None:

@@ -167,6 +167,11 @@ class Leg:
         """Whether something plays."""
         return bool(self._played or self.music)
 
+    @property
+    def is_spoken_to(self) -> bool:
+        """Whether something plays that comes to an end."""
+        return bool(self._played)
+
     def press(self, digit: str) -> None:
         """The person presses a key."""
         if self.gathering is not None:
@@ -194,9 +199,7 @@ class Leg:
         """Second half of a frame: whoever is there hears the others."""
         frame = SILENT_FRAME if self.is_earmuffed else mix(self.conversation.others(self))
         if self.is_playing:
-            piece = self._played or self.music
-            frame = piece[:FRAME_BYTES].ljust(FRAME_BYTES, SILENCE)
-            self._played = self._played[FRAME_BYTES:]
+            frame = self._next_played()
         self._ticks += 1
         if self.socket is not None and self._mouth is not None:
             self.socket.send_audio(self._mouth.frame(frame))
@@ -204,6 +207,14 @@ class Leg:
         if len(self.heard) < MAX_AUDIO_BYTES:
             self.heard += frame
             self.said += self.out
+
+    def _next_played(self) -> bytes:
+        if self._played:
+            frame, self._played = self._played[:FRAME_BYTES], self._played[FRAME_BYTES:]
+        else:
+            frame = self.music[:FRAME_BYTES]
+            self.music = self.music[FRAME_BYTES:] + frame
+        return frame.ljust(FRAME_BYTES, SILENCE)
 
     def fields(self) -> dict[str, Any]:
         """What every event about this leg says of it."""

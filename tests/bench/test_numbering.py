@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import base64
 
+import pytest
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -218,3 +220,16 @@ def test_the_first_audio_of_each_turn_is_logged_apart() -> None:
     sink.receive(source.message(200_000_000), 205_000_000)
     assert list(log.values_ms) == [3.0, 4.0, 5.0]
     assert list(first.values_ms) == [3.0, 5.0]
+
+
+@pytest.mark.parametrize("size", [320, 640, 960])
+def test_records_of_linear_audio_are_longer_and_have_another_silence(size: int) -> None:
+    source = NumberedSource(0, 5, raw=True, record_bytes=size)
+    sink = NumberedSink(source, _log())
+    message = source.message(0)
+    assert message == b"".join(build_record(0, 0, number, 0, 0, size) for number in range(5))
+    sink.receive(message[:size], 0)
+    sink.receive(bytes(size) + message[size : size + 7], 0)
+    sink.receive(message[size + 7 :], 0)
+    tally = sink.tally()
+    assert (tally.received_ms, tally.inserted_silence_bytes, tally.foreign_bytes, tally.lost_ms) == (100, size, 0, 0)

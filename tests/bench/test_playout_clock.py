@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from bridge.bench.figures import NS_PER_MS, Window
 from bridge.bench.playout_clock import PlayoutClock
+from bridge.media.format import Encoding, MediaFormat
 
 
 def _clock() -> PlayoutClock:
@@ -49,3 +50,13 @@ def test_gaps_outside_the_window_do_not_count() -> None:
     clock.arrived(1000 * NS_PER_MS, 800)
     clock.arrived(5000 * NS_PER_MS, 800)
     assert clock.gaps == 0
+
+
+def test_a_gap_over_40_ms_is_counted_apart_at_any_format() -> None:
+    window = Window()
+    window.open(0)
+    clock = PlayoutClock(window, MediaFormat(Encoding.L16, 24000))
+    for at_ms in (1000, 1080, 1161):  # 40 and 41 ms after the end of what was there
+        clock.arrived(at_ms * NS_PER_MS, 960)
+    assert (clock.gaps, clock.long_gaps, clock.longest_gap_ns) == (2, 1, 41 * NS_PER_MS)
+    assert clock.ends_ns == 1201 * NS_PER_MS

@@ -16,8 +16,11 @@ def test_options_that_make_no_sense_are_refused() -> None:
         BenchOptions(mode="opus")
     with pytest.raises(ValueError, match=re.escape("unknown targets ['nginx']")):
         BenchOptions(targets=("nginx",))
-    with pytest.raises(ValueError, match="carrier is 'vonage'; known are twilio, genesys"):
-        BenchOptions(carrier="vonage")
+    with pytest.raises(ValueError, match="carrier is 'jambonz'; known are twilio, genesys, vonage"):
+        BenchOptions(carrier="jambonz")
+    with pytest.raises(ValueError, match="mode is 'convert-24k'; known are passthrough, convert"):
+        BenchOptions(mode="convert-24k")
+    assert BenchOptions(carrier="vonage", mode="convert-24k", targets=("bridge", "floor")).mode == "convert-24k"
     with pytest.raises(ValueError, match=re.escape("unknown targets ['plain']; known are bridge, floor")):
         BenchOptions(carrier="genesys", targets=("plain",))
     with pytest.raises(ValueError, match="calls is 0"):

@@ -411,7 +411,7 @@ def test_a_pause_of_genesys_is_silence_for_the_agent() -> None:
     line = genesys_line()
     line.carrier(genesys.message("paused"))
     line.run(2.5)
-    assert line.uploaded() == b"\xff" * 24_000
+    assert line.uploaded() == b"\xff" * 16_000
     line.carrier(genesys.message("resumed", {"start": "PT0S", "discarded": "PT2.5S"}, 3))
     line.forget()
     line.carrier(b"\x02" * 160)
@@ -671,6 +671,14 @@ def test_keys_and_numbers_are_shown_nowhere() -> None:
         {"dtmf_tones": MASK},
         {"transfer_number": "+14155598763", "post_dial_digits": MASK},
     ]
+
+
+def test_numbers_in_an_agents_reason_are_not_for_the_log() -> None:
+    line = able().activate()
+    line.tool("end_call", reason="card 4111 1111-1111 1111 is fine, call +1 (415) 555-0100, 24 h, 3 items")
+    line.reached(*twilio.marks(line.to_carrier))
+    masked = "card *** is fine, call +***, 24 h, 3 items"
+    assert line.finished() == [Finished(outcome.AGENT_HANGUP, masked)]
 
 
 def test_keys_to_press_are_written_down_where_nothing_is_redacted() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import wave
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from bridge import outcome
@@ -17,6 +20,9 @@ from bridge.events import CallInfo, Ended, Event, Offered
 from bridge.leg import CloseSocket, Outgoing
 from bridge.media.format import ULAW_8K
 from bridge.providers.twilio import SPEC
+from bridge.server.convai_client import AgentConnectError
+from bridge.server.parts import speech_options
+from bridge.server.speech import Speaker
 from tests.kit import convai, logs, twilio
 from tests.kit.legs import FAKE_SPEC, REQUEST, FakeLeg
 from tests.kit.offline import offline_bridge
@@ -232,7 +238,7 @@ async def test_a_leg_without_a_parting_is_not_waited_for() -> None:
 
 
 async def test_the_agents_socket_reports_to_its_call(lines: list[dict[str, Any]]) -> None:
-    table = await Table().connect()
+    table = await Table(offline_bridge(BRIDGE_AUTH="off", AGENT_RECONNECT="off")).connect()
     owner = table.agents.owner
     assert owner is not None
     owner.on_message(convai.metadata())
@@ -249,6 +255,76 @@ async def test_the_agents_socket_reports_to_its_call(lines: list[dict[str, Any]]
         "agent_stuck",
         "agent_writable",
     ]
+
+
+# --- another connection to the agent ---------------------------------------------------------------------
+
+
+async def test_an_agent_that_is_lost_is_connected_once_more(lines: list[dict[str, Any]]) -> None:
+    table = await Table().activate()
+    table.session.from_agent(convai.user_transcript("Where is my order?"))
+    first, old_wire = table.agents.owner, table.agent
+    assert first is not None
+    table.agents.wire = table.agent = Wire()
+    first.on_lost(1006, "")
+    assert table.session.call.state is State.RECONNECTING
+    await until(lambda: table.agent.sent, "no second connection")
+    assert "Where is my order?" in table.agent.sent[0]
+    second = table.agents.owner
+    assert second is not None and second is not first
+    first.on_message(convai.interruption(9))
+    first.on_writable(False)
+    first.on_lost(1000, "")
+    first.on_open(old_wire.socket)
+    assert old_wire.closed[-1] == 1000, "a connection that comes too late is closed"
+    assert table.session.call.state is State.RECONNECTING, "the first connection has no say any more"
+    second.on_message(convai.metadata())
+    assert table.session.call.state is State.ACTIVE
+    table.session.on_message(twilio.media(b"\x01" * 160))
+    assert convai.uploaded(table.agent.sent) == [b"\x01" * 160]
+    second.on_lost(1006, "")
+    assert table.ends == {"upstream_error/agent_lost": 1}, "once"
+    text = table.bridge.metrics.render().decode()
+    assert 'bridge_agent_reconnects_total{outcome="tried"} 1.0' in text
+    assert 'bridge_agent_reconnects_total{outcome="succeeded"} 1.0' in text
+    events = [line["event"] for line in lines if line["event"].startswith("agent_")]
+    assert events == ["agent_ready", "agent_broke", "agent_back"]
+    assert len(table.records.last.conversation_ids) == 2
+
+
+async def test_an_agent_that_cannot_be_connected_again_ends_the_call() -> None:
+    table = await Table().activate()
+    table.agents.failure = AgentConnectError(outcome.AGENT_QUOTA, "HTTP 429")
+    table.session.agent_lost(1006, "")
+    await until(lambda: table.ends)
+    assert table.ends == {"upstream_error/agent_quota": 1}
+    assert len(table.agents.targets) == 2
+
+
+async def test_a_connection_that_fails_after_the_call_gave_up_does_not_cut_the_apology_short(tmp_path: Path) -> None:
+    apology = tmp_path / "default.wav"
+    with wave.open(str(apology), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(b"\x00\x10" * 16000)
+    settings = {"APOLOGY_AUDIO": str(apology), "AGENT_RECONNECT_S": "0.05"}
+    bridge = offline_bridge(BRIDGE_AUTH="off", **settings)
+    speaker = Speaker(speech_options(bridge.settings), httpx.AsyncClient())
+    bridge.parts.speaker = speaker
+    table = await Table(bridge).activate()
+    table.agents.go_on.clear()
+    table.agents.failure = AgentConnectError(outcome.AGENT_UNREACHABLE, "too late")
+    table.session.agent_lost(1006, "")
+    await until(lambda: table.session.call.apologised, "no apology")
+    table.agents.go_on.set()
+    await asyncio.sleep(0.02)
+    assert table.ends == {}, "the caller is still being told"
+    await until(lambda: twilio.marks(table.carrier.sent), timeout_s=5.0)
+    for name in twilio.marks(table.carrier.sent):
+        table.session.on_message(twilio.mark(name))
+    await until(lambda: table.ends)
+    assert table.ends == {"upstream_error/agent_lost": 1}
 
 
 async def test_audio_that_must_be_converted_takes_the_longer_way() -> None:

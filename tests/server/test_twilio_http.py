@@ -22,7 +22,7 @@ from bridge.calls.machine import MachineAction
 from bridge.calls.routing import Resolved
 from bridge.outcome import EndReason
 from bridge.providers.twilio import SPEC
-from bridge.server import twilio_forms, twilio_fallback
+from bridge.server import twilio_fallback, twilio_forms
 from bridge.server.app import create_app
 from bridge.server.service import Bridge
 from bridge.server.session import Session

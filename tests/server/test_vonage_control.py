@@ -287,9 +287,7 @@ def test_the_documents_of_a_warm_transfer() -> None:
 
 @pytest.mark.parametrize(("detects", "wait_s"), [(True, 5), (False, 1)])
 def test_without_a_key_the_human_only_listens(detects: bool, wait_s: int) -> None:
-    told = vonage_control.whisper_document(
-        "x", URL, words="", accept_key="", language="", detects_machine=detects
-    )
+    told = vonage_control.whisper_document("x", URL, words="", accept_key="", language="", detects_machine=detects)
     assert json.loads(render(told)) == [
         {
             "action": "input",

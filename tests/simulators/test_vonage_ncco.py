@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.providers import vonage_ncco as ours
-from bridge.simulators.vonage_ncco import Connect, Input, NccoError, Talk, WebSocket, read_ncco
+from bridge.simulators.vonage_ncco import Connect, NccoError, Talk, WebSocket, read_ncco
 
 PHONE = {"type": "phone", "number": "15550123"}
 SOCKET = {"type": "websocket", "uri": "wss://b.example.com/vonage/media", "content-type": "audio/l16;rate=16000"}
@@ -27,16 +27,6 @@ def test_the_documents_of_the_bridge() -> None:
     assert (endpoint.rate_hz, endpoint.headers) == (16000, {"token": "t1", "uuid": "u1"})
     human = ours.connect_human("sip:a@b.example.com", from_number="", action_url="https://e", ring_s=30, words="Wait.")
     assert [type(action) for action in read_ncco(ours.render(human))] == [Talk, Connect]
-    whisper = ours.whisper(
-        conversation="c",
-        accept_url="https://e",
-        accept_key="1",
-        words="Jo",
-        prompt="1?",
-        language="",
-        prompt_language="en",
-    )
-    assert [type(action) for action in read_ncco(ours.render(whisper))] == [Talk, Talk, Input]
     assert read_ncco(b"[]") == ()
 
 
