@@ -26,11 +26,16 @@ def _say(message: str) -> None:
 
 def bench(
     calls: Annotated[
-        int | None, typer.Option(help="Simulated calls at once; 400 with Twilio, 200 with Genesys by default.")
+        int | None,
+        typer.Option(help="Simulated calls at once; 400 with Twilio, 200 with Genesys, 100 with Vonage by default."),
     ] = None,
-    carrier: Annotated[str, typer.Option(help="twilio or genesys.")] = "twilio",
+    carrier: Annotated[str, typer.Option(help="twilio, genesys or vonage.")] = "twilio",
     mode: Annotated[
-        str, typer.Option(help="passthrough (mu-law both ways) or convert (agent at PCM 16 kHz).")
+        str,
+        typer.Option(
+            help="passthrough (same format both ways), convert (agent at PCM 16 kHz; Vonage at 8 kHz), or convert-24k "
+            "(Vonage at 24 kHz)."
+        ),
     ] = "passthrough",
     duration_s: Annotated[float, typer.Option(help="Seconds measured, after the warm-up.")] = 15.0,
     warmup_s: Annotated[float, typer.Option(help="Seconds before that.")] = 3.0,

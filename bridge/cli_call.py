@@ -200,3 +200,60 @@ def call_genesys(
     result = run(placed.run())
     typer.echo(json.dumps(result.to_json()) if as_json else result.to_text())
     raise typer.Exit(0 if result.succeeded else 1)
+
+
+@call_app.command("vonage")
+def call_vonage(
+    to: Annotated[str, typer.Option(help="Media socket, e.g. ws://127.0.0.1:8080/vonage/media.")] = "",
+    answer: Annotated[str, typer.Option(help="Answer webhook, e.g. http://127.0.0.1:8080/vonage/answer.")] = "",
+    events: Annotated[str, typer.Option(help="Event webhook, with --answer.")] = "",
+    method: Annotated[str, typer.Option(help="How --answer is asked: GET or POST.")] = "GET",
+    rate_hz: Annotated[int, typer.Option(help="Of the socket, with --to: 8000, 16000 or 24000.")] = 16000,
+    caller: Annotated[str, typer.Option(help="Caller's number.")] = "+15550100",
+    called: Annotated[str, typer.Option(help="Called number.")] = "+15550199",
+    secret: Annotated[str, typer.Option(envvar="VONAGE_SIGNATURE_SECRET", help="Signs the requests.")] = "",
+    application_id: Annotated[str, typer.Option(envvar="VONAGE_APPLICATION_ID", help="In the signatures.")] = "",
+    public_url: Annotated[str, typer.Option(envvar="PUBLIC_URL", help="The bridge's PUBLIC_URL.")] = "",
+    reach_url: Annotated[str, typer.Option(help="Where PUBLIC_URL is really reached.")] = "",
+    api_port: Annotated[int, typer.Option(help="Be Vonage's REST interface on this port, with --answer.")] = 0,
+    digits: Annotated[str, typer.Option(help="Keys to press after the greeting.")] = "",
+    script: Annotated[Path | None, typer.Option(help="The caller's actions, a JSON file.")] = None,
+    recording: Annotated[Path | None, typer.Option(help="Stereo WAV to write: caller left, agent right.")] = None,
+    max_duration_s: Annotated[float, typer.Option(help="Hang up after so long in any case.")] = 120.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Place a Vonage call: through the answer webhook (--answer), or straight to a media socket (--to).
+
+    For hang-ups and transfers run the bridge with VONAGE_API_BASE_URL=http://127.0.0.1:API_PORT.
+    """
+    from bridge.simulators import vonage_command
+    from bridge.simulators.genesys_person import caller_actions
+
+    try:
+        command = vonage_command.VonageCommand(
+            to=to,
+            answer=answer,
+            events=events,
+            method=method.upper(),
+            rate_hz=rate_hz,
+            caller=caller,
+            called=called,
+            secret=secret.partition(",")[0].strip(),
+            application_id=application_id,
+            public_url=public_url,
+            reach_url=reach_url,
+            api_port=api_port,
+            actions=caller_actions(script, digits),
+            recording=recording,
+            max_duration_s=max_duration_s,
+        )
+        vonage_command.check(command)
+    except (ValueError, OSError) as error:
+        fail(str(error))
+    say(f"calling {to or answer}")
+    try:
+        report = run(vonage_command.call_vonage(command))
+    except OSError as error:
+        fail(f"--api-port: cannot listen there ({error.strerror}); choose another")
+    typer.echo(json.dumps(report.to_json()) if as_json else report.to_text())
+    raise typer.Exit(0 if report.succeeded else 1)

@@ -181,6 +181,9 @@ class CarrierSpec:
     """HTTP status of an upgrade that ``authenticate_upgrade`` does not let in, as the carrier expects it."""
     takes_results: bool = False
     """Whether the carrier takes the conversation's results (``Hangup.outputs``), so that they are worth a wait."""
+    burst_ms: int | None = None
+    """How much goes out at once at the beginning of a talkspurt, for carriers that want their messages evenly; the rest
+    of the lead follows at twice real time. None = the whole lead at once."""
     transfers: frozenset[TransferKind] = frozenset()
     """Transfers that the carrier can make, given credentials for its control interface where it takes them."""
     tones: ToneWay = ToneWay.NONE

@@ -26,7 +26,7 @@ _TOMBSTONE_TTLS = 2
 "expired" and "used" from "never issued"."""
 
 
-class CallClaims(msgspec.Struct, frozen=True, kw_only=True):
+class CallClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the answer webhook knew and decided; it comes from a verified request, unlike the media socket.
 
     A struct that survives JSON, because with several processes the webhook and the socket meet different ones.

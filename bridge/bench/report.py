@@ -354,6 +354,8 @@ def _warnings_of(target: TargetReport) -> list[str]:
     for name in ("missed_clears", "bad_messages", "leaked_connections", "unexpected_connections"):
         count = sum(getattr(figures, name) for figures in target.rounds)
         found.append((bool(count), f"{count} {name.replace('_', ' ')}"))
+    long_gaps = sum(figures.long_gaps for figures in target.rounds)
+    found.append((bool(long_gaps), f"{long_gaps} gaps over 40 ms"))
     for direction in ("up", "down"):
         tally = target.total(direction)
         found.append((not tally.is_clean(), f"audio {direction} was not clean: {_unclean(tally)}"))

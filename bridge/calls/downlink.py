@@ -52,7 +52,7 @@ class Downlink:
         self._held_ms = 0.0  # hold audio among what the playout counts as heard
         self._hold_flushed_ms = 0.0
         self.media = media
-        self.playout = Playout(media, spec.lead_ms, spec.chunk_ms, max_queue_ms)
+        self.playout = Playout(media, spec.lead_ms, spec.chunk_ms, max_queue_ms, spec.burst_ms)
         self.transcoder: Transcoder | None = None
         self.is_identity = False
         self.tap: Tap | None = None

@@ -8,6 +8,9 @@ sent. Audio is released as soon as the lead (``_dry_at_s - now``) stays within `
 20 ms frames; the rest waits here, so that an interruption throws away most of a long answer locally and the
 carrier's ``clear`` has little left to do. Nothing sleeps relative to the last send, so nothing drifts.
 
+Carriers that want their messages evenly (``burst_ms``) get only the first frames of a talkspurt at once; the lead then
+grows from there at twice real time, so that no gap follows the burst.
+
 A remainder shorter than a frame waits for more audio until the carrier is about to run dry, then it is
 padded with silence: nothing is held back for good.
 
@@ -51,6 +54,7 @@ class Playout:
 
     __slots__ = (
         "_aligner",
+        "_burst_s",
         "_bytes_per_s",
         "_chunk_s",
         "_confirmed_bytes",
@@ -65,6 +69,7 @@ class Playout:
         "_queue",
         "_queued_bytes",
         "_sent_bytes",
+        "_spurt_s",
         "_talkspurt_open",
         "dropped_bytes",
         "flushed_bytes",
@@ -72,11 +77,15 @@ class Playout:
         "generation",
     )
 
-    def __init__(self, media: MediaFormat, lead_ms: int, chunk_ms: int, max_queue_ms: int) -> None:
+    def __init__(
+        self, media: MediaFormat, lead_ms: int, chunk_ms: int, max_queue_ms: int, burst_ms: int | None = None
+    ) -> None:
         self._media = media
         self._frame_bytes = media.size_bytes(FRAME_MS)
         self._lead_s = lead_ms / 1000
         self._chunk_s = chunk_ms / 1000
+        self._burst_s = math.inf if burst_ms is None else burst_ms / 1000
+        self._spurt_s = 0.0  # when the carrier last began to play after having run dry
         self._bytes_per_s = media.rate_hz * media.bytes_per_sample
         self._max_queue_bytes = media.size_bytes(max_queue_ms)
         self._aligner = Reframer(media.bytes_per_sample)  # peers may cut L16 within a sample
@@ -127,12 +136,13 @@ class Playout:
         duration_s = size / self._bytes_per_s
         lead_s = self._dry_at_s - now
         if lead_s > 0.0:
-            if lead_s + duration_s > self._lead_s:
+            if lead_s + duration_s > min(self._lead_s, self._burst_s + now - self._spurt_s):
                 return False
             self._dry_at_s += duration_s
         else:
-            if duration_s > self._lead_s:
+            if duration_s > min(self._lead_s, self._burst_s):
                 return False
+            self._spurt_s = now
             if self._talkspurt_open and GAP_TOLERANCE_S < -lead_s < LONGEST_GAP_S:
                 self.gaps += 1
             self._dry_at_s = now + duration_s
@@ -217,6 +227,8 @@ class Playout:
             if not size:
                 break
             payload = self._take(size)
+            if self._dry_at_s <= now:
+                self._spurt_s = now
             self._dry_at_s = max(self._dry_at_s, now) + len(payload) / self._bytes_per_s
             self._sent_bytes += len(payload)
             self._talkspurt_open = True
@@ -235,7 +247,11 @@ class Playout:
             return -math.inf
         if self._queued_bytes < self._frame_bytes:
             return self._dry_at_s - self._tail_lead_s()
-        return self._dry_at_s - self._lead_s + self._step_s()
+        step_s = self._step_s()
+        at_s = self._dry_at_s - self._lead_s + step_s
+        if self._burst_s < self._lead_s:  # the lead that is allowed grows as the one that is there shrinks
+            at_s = max(at_s, (self._dry_at_s + self._spurt_s - self._burst_s + step_s) / 2)
+        return at_s
 
     # --- what is known ---
 
@@ -274,7 +290,8 @@ class Playout:
         lead_s = max(self._dry_at_s - now, 0.0)
         if self._queued_bytes < self._frame_bytes:
             return self._queued_bytes if lead_s <= self._tail_lead_s() + TIMER_TOLERANCE_S else 0
-        free_s = self._lead_s - lead_s + TIMER_TOLERANCE_S
+        grown_s = self._burst_s if lead_s <= 0.0 else self._burst_s + now - self._spurt_s
+        free_s = min(self._lead_s, grown_s) - lead_s + TIMER_TOLERANCE_S
         if free_s < self._step_s():
             return 0
         frames = int(free_s * self._bytes_per_s) // self._frame_bytes

@@ -45,6 +45,10 @@ NAME = "vonage"
 MAX_MESSAGE_BYTES = 64 * 1024
 """Vonage's largest audio message has 960 bytes, its largest text a few kilobytes."""
 
+BURST_MS = 60
+"""Three messages at once at the beginning of an answer, then one every 10 ms until the lead is there: whoever looks at
+the arrival of messages sees no gap behind a burst."""
+
 LEAD_MS = 400
 """Audio sent ahead of Vonage's playing clock: outlasts a stall of ours, a hundred times less than its buffer holds, and
 a ``clear`` that is lost or late leaves at most this much of the old answer."""
@@ -365,6 +369,7 @@ SPEC = CarrierSpec(
     token_waived_by=PARAM_PEER,
     lead_ms=LEAD_MS,
     chunk_ms=CHUNK_MS,
+    burst_ms=BURST_MS,
     max_message_bytes=MAX_MESSAGE_BYTES,
     refusal_status=401,
     transfers=frozenset({TransferKind.BLIND, TransferKind.WARM}),

@@ -129,7 +129,7 @@ async def _warm(
         if verdict is not Verdict.ACCEPTED:
             return FAILURES[verdict]
         await session.side.heard()
-        if not await transfers.joins(whisper.transfer_id):
+        if await transfers.has_left(whisper.transfer_id):
             return ToolFailure.DECLINED  # they hung up while the agent was finishing its sentence
         await _join(session, control, human_sid, begin, whisper)
         joined = True
@@ -146,14 +146,16 @@ async def _warm(
 async def _join(
     session: Session, control: CarrierControl, human_sid: str, begin: BeginTransfer, whisper: Whisper
 ) -> None:
-    """Move the caller to the human. Where they stay, the human's leaving is not their end."""
+    """Move the caller to the human. Whoever of the two leaves from then on, the other is not left alone."""
+    transfers, line = session.bridge.transfers, line_of(session)
     session.step(lambda now: session.call.let_leave(now + RETURN_S))
     words = "" if session.facts.spoke_to_caller else begin.order.client_message
-    try:
-        await _sent(session, control.join(line_of(session), human_sid, begin.order, whisper, words))
-    except ControlError:
-        await session.bridge.transfers.stays(whisper.transfer_id)
-        raise
+    await _sent(session, control.join(line, human_sid, begin.order, whisper, words))
+    await transfers.meets(line.call_sid, human_sid)
+    if not await transfers.joins(whisper.transfer_id):
+        session.log.info("human_left_before_joining")
+        with contextlib.suppress(ControlError):
+            await control.hang_up(line)
 
 
 async def _sent(session: Session, request: Awaitable[None]) -> None:

@@ -14,9 +14,11 @@ def _missing(settings: Settings) -> list[str]:
     missing = []
     if not settings.elevenlabs_agent_id:
         missing.append("Set ELEVENLABS_AGENT_ID: no agent is there to take calls.")
-    if settings.bridge_auth == "on" and not (_twilio_is_set(settings) or settings.genesys_api_key):
+    verifiable = _twilio_is_set(settings) or settings.genesys_api_key or settings.vonage_signature_secrets
+    if settings.bridge_auth == "on" and not verifiable:
         missing.append(
-            "Set TWILIO_AUTH_TOKEN or GENESYS_API_KEY: requests of carriers cannot be verified and are refused."
+            "Set TWILIO_AUTH_TOKEN, GENESYS_API_KEY or VONAGE_SIGNATURE_SECRET: requests of carriers cannot be "
+            "verified and are refused."
         )
     if settings.public_url is None:
         missing.append("Set PUBLIC_URL: carriers cannot reach this machine by its loopback address.")

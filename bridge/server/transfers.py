@@ -133,19 +133,31 @@ class Transfers:
         """Whether the carrier has said so."""
         return await self._shared.get(_detected(transfer_id)) is not None
 
+    async def has_left(self, transfer_id: str) -> bool:
+        """Whether the human's leg is over: then there is nobody to send the caller to."""
+        return await self._shared.get(_left(transfer_id)) is not None
+
     async def joins(self, transfer_id: str) -> bool:
-        """The caller is about to meet the human; False = the human has left meanwhile."""
-        return await self._shared.put_if_absent(_fate(transfer_id), b"joined", CARD_TTL_S)
+        """The caller was sent to the human; False = who has left meanwhile, so that the caller is alone.
+
+        It and ``left`` each write first and look then, so that of two at once one at least sees the other.
+        """
+        await self._shared.put(_joined(transfer_id), b"yes", CARD_TTL_S)
+        return not await self.has_left(transfer_id)
 
     async def left(self, transfer_id: str) -> bool:
         """The human's leg is over; True = the caller was sent to them before."""
-        return not await self._shared.put_if_absent(_fate(transfer_id), b"left", CARD_TTL_S) and (
-            await self._shared.get(_fate(transfer_id)) == b"joined"
-        )
+        await self._shared.put(_left(transfer_id), b"yes", CARD_TTL_S)
+        return await self._shared.get(_joined(transfer_id)) is not None
 
-    async def stays(self, transfer_id: str) -> None:
-        """The caller could not be sent to the human after all."""
-        await self._shared.put(_fate(transfer_id), b"stayed", CARD_TTL_S)
+    async def meets(self, call_sid: str, human_sid: str) -> None:
+        """The caller of this leg was sent to the human of that one."""
+        await self._shared.put(_human(call_sid), human_sid.encode(), CARD_TTL_S)
+
+    async def human_of(self, call_sid: str) -> str:
+        """The leg of the human whom the caller of this leg was sent to; empty = there is none."""
+        found = await self._shared.get(_human(call_sid))
+        return "" if found is None else found.decode()
 
     async def come_back(self, card: TransferCard) -> Comeback:
         """Let the carrier connect the call's media stream again."""
@@ -180,8 +192,16 @@ def _verdict(transfer_id: str) -> str:
     return f"transfer-verdict:{transfer_id}"
 
 
-def _fate(transfer_id: str) -> str:
-    return f"transfer-fate:{transfer_id}"
+def _joined(transfer_id: str) -> str:
+    return f"transfer-joined:{transfer_id}"
+
+
+def _left(transfer_id: str) -> str:
+    return f"transfer-left:{transfer_id}"
+
+
+def _human(call_sid: str) -> str:
+    return f"transfer-with:{call_sid}"
 
 
 def _detected(transfer_id: str) -> str:

@@ -15,6 +15,7 @@ from bridge.calls.outbound import StatusReport
 from bridge.events import CallInfo
 from bridge.providers import twilio, twilio_twiml
 from bridge.server.answer import Answer, Busy, Connect, Divert, answer
+from bridge.server.carrier_control import ControlError, Line
 from bridge.server.outbound import Outbound
 from bridge.server.service import Bridge
 from bridge.server.twilio_fallback import after_stream
@@ -118,8 +119,20 @@ class TwilioWebhooks:
             status=report.status[:MAX_SHOWN_CHARS],
             detail="of no call that is known" if call_id and not placed else "",
         )
+        if report.is_final:
+            await self._end_human(report.call_sid)
         if report.is_final and not placed:
             await self._line_over(report.call_sid)
+
+    async def _end_human(self, call_sid: str) -> None:
+        """A caller may hang up on the way to the human of a transfer, who would wait for them in an empty room."""
+        human_sid, control = await self._bridge.transfers.human_of(call_sid), self._bridge.control_of(twilio.NAME)
+        if not human_sid or control is None:
+            return
+        try:
+            await control.drop_human(Line(call_sid), human_sid)
+        except ControlError as error:
+            self._bridge.log.warning("human_not_dropped", fault=error.fault.value, detail=str(error))
 
     async def _line_over(self, call_sid: str) -> None:
         """The line of a call that came in is over: its session is told, or the slot that waits for it is freed."""

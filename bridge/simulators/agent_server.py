@@ -1,8 +1,9 @@
 """Runs simulated agents on a port: the WebSocket, and the few HTTP requests that belong to it.
 
 ``GET /v1/convai/conversation/get-signed-url`` (and the older ``get_signed_url``),
-``GET /v1/convai/conversations/ID`` with a conversation's results, ``GET /healthz``, and ``GET /stats`` with what
-the agents saw. HTTP and WebSocket share the port, as with the vendor.
+``GET /v1/convai/conversations/ID`` with a conversation's results, ``GET /v1/convai/agents/ID`` with an agent's voice
+and formats, ``POST /v1/text-to-speech/VOICE``, ``GET /healthz``, and ``GET /stats`` with what the agents saw. HTTP and
+WebSocket share the port, as with the vendor.
 
 Source: ElevenLabs API reference, "Get signed URL" (read 2026-11-21): 15 minutes to start, single use when the
 conversation id is included.
@@ -33,14 +34,16 @@ from bridge.simulators import agent_wire as wire
 from bridge.simulators.agent_log import ConversationLog
 from bridge.simulators.agent_options import AgentOptions
 from bridge.simulators.agent_outbox import Abort, AgentAction, CloseFrame, PauseReading
+from bridge.simulators.agent_posts import Answer, Post, posting
 from bridge.simulators.agent_protocol import INVALID_MESSAGE_CODE, AgentProtocol
-from bridge.simulators.agent_rest import conversation_details
+from bridge.simulators.agent_rest import agent_configuration, answer_post, conversation_details
 from bridge.simulators.agent_scenarios import Scenario, scenario_for, scenario_for_agent
 from bridge.simulators.pump import pump
 
 CONVERSATION_PATH = "/v1/convai/conversation"
 SIGNED_URL_PATHS = (f"{CONVERSATION_PATH}/get-signed-url", f"{CONVERSATION_PATH}/get_signed_url")
 DETAILS_PATH = "/v1/convai/conversations/"
+AGENTS_PATH = "/v1/convai/agents/"
 SUBPROTOCOL = Subprotocol("convai")
 
 SIGNATURE_LIFETIME_S = 15 * 60.0
@@ -117,6 +120,7 @@ class AgentServer:
             self.port,
             process_request=self._process_request,
             select_subprotocol=_select_subprotocol,
+            create_connection=posting(self._post),
             compression="deflate" if self.options.compression else None,
             max_size=MAX_MESSAGE_BYTES,
             logger=_log,
@@ -172,6 +176,8 @@ class AgentServer:
             return self._signed_url(connection, request, query)
         if target.path.startswith(DETAILS_PATH):
             return self._details(connection, request, target.path.removeprefix(DETAILS_PATH))
+        if target.path.startswith(AGENTS_PATH):
+            return self._agent(connection, request, target.path.removeprefix(AGENTS_PATH))
         if target.path == "/healthz":
             return _json(connection, HTTPStatus.OK, {"status": "ok"})
         if target.path == "/stats":
@@ -193,7 +199,7 @@ class AgentServer:
         conversation_id, problem = "", ""
         if signature:
             conversation_id, problem = self._redeem(signature, agent_id)
-        elif not self._key_fits(request):
+        elif not self._key_fits(request.headers):
             return _error(connection, HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Invalid API key")
         conversation_id = conversation_id or f"conv_{secrets.token_hex(13)}"
         self._admissions[connection] = _Admission(agent_id, scenario, conversation_id, problem)
@@ -205,7 +211,7 @@ class AgentServer:
         return self._scenarios[min(self._asked_for, len(self._scenarios)) - 1]
 
     def _signed_url(self, connection: ServerConnection, request: Request, query: Mapping[str, str]) -> Response:
-        if not self._key_fits(request):
+        if not self._key_fits(request.headers):
             return _error(connection, HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Invalid API key")
         agent_id = query.get("agent_id", "")
         if not agent_id:
@@ -224,12 +230,24 @@ class AgentServer:
         return _json(connection, HTTPStatus.OK, {"signed_url": url})
 
     def _details(self, connection: ServerConnection, request: Request, conversation_id: str) -> Response:
-        if not self._key_fits(request):
+        if not self._key_fits(request.headers):
             return _error(connection, HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Invalid API key")
         for log in reversed(self.conversations):
             if log.conversation_id == conversation_id:
                 return _json(connection, HTTPStatus.OK, conversation_details(log, self.options, time.monotonic()))
         return _error(connection, HTTPStatus.NOT_FOUND, "conversation_not_found", "No such conversation")
+
+    def _agent(self, connection: ServerConnection, request: Request, agent_id: str) -> Response:
+        if not self._key_fits(request.headers):
+            return _error(connection, HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Invalid API key")
+        try:
+            scenario = scenario_for_agent(agent_id, self._scenarios[0])
+        except ConfigError as error:
+            return _error(connection, HTTPStatus.NOT_FOUND, "agent_not_found", str(error))
+        return _json(connection, HTTPStatus.OK, agent_configuration(agent_id, scenario, self.options))
+
+    def _post(self, post: Post) -> Answer:
+        return answer_post(post, has_key=self._key_fits(post.headers))
 
     def _redeem(self, signature: str, agent_id: str) -> tuple[str, str]:
         """Conversation id (may be empty) and problem (empty = none) of a signature."""
@@ -240,8 +258,8 @@ class AgentServer:
             del self._grants[signature]
         return grant.conversation_id, ""
 
-    def _key_fits(self, request: Request) -> bool:
-        given = request.headers.get("xi-api-key", "")
+    def _key_fits(self, headers: Mapping[str, str]) -> bool:
+        given = headers.get("xi-api-key", "")
         return not self.options.api_key or hmac.compare_digest(given.encode(), self.options.api_key.encode())
 
     # --- WebSocket ---------------------------------------------------------------------------------------

@@ -17,15 +17,18 @@ from bridge.sip.errors import HeaderError
 LWS = " \t"
 """Linear white space, once lines are unfolded."""
 
-TOKEN_CHARS = r"A-Za-z0-9\-.!%*_+`'~"
-TOKEN = re.compile(rf"[{TOKEN_CHARS}]+")
+TCHARS = r"A-Za-z0-9\-.!%*_+`'~"
+TOKEN = re.compile(rf"[{TCHARS}]+")
+
+UNFIT_IN_URI = re.compile(r'[\x00-\x20\x7f<>"]')
+"""What ends a URI wherever one stands, and so can be in none."""
 
 _QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _LIST_PIECE = re.compile(r'[^",<]++|"(?:[^"\\]++|\\.)*+"|<[^>]*+>|,', re.DOTALL)
 _PARAM = re.compile(
-    rf'[ \t]*+;[ \t]*+([{TOKEN_CHARS}]++)[ \t]*+(?:=[ \t]*+("(?:[^"\\]++|\\.)*+"|[^ \t;,"<>]++)[ \t]*+)?+', re.DOTALL
+    rf'[ \t]*+;[ \t]*+([{TCHARS}]++)[ \t]*+(?:=[ \t]*+("(?:[^"\\]++|\\.)*+"|[^ \t;,"<>]++)[ \t]*+)?+', re.DOTALL
 )
-_UNQUOTED_VALUE = re.compile(rf"[{TOKEN_CHARS}\[\]:]+")
+_UNQUOTED_VALUE = re.compile(rf"[{TCHARS}\[\]:]+")
 """A token or a host, IPv6 references included: what stands in a parameter without quotes."""
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")

@@ -82,9 +82,7 @@ def parse_rtp(datagram: bytes) -> RtpPacket:
     start, sources, extension = _optional_headers(datagram, first)
     end = _end_of_payload(datagram, start) if first & _PADDING else size
     payload = datagram[start:end]
-    return RtpPacket(
-        second & LAST_TYPE, sequence, timestamp, ssrc, payload, second >= _MARKER, sources, extension
-    )
+    return RtpPacket(second & LAST_TYPE, sequence, timestamp, ssrc, payload, second >= _MARKER, sources, extension)
 
 
 def build_rtp(packet: RtpPacket, padding_bytes: int = 0) -> bytes:

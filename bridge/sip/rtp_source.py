@@ -90,7 +90,10 @@ class SourceLatch:
         self.strangers = 0
         """Packets refused so far, of strangers and of the port's past."""
         self._expected = expected
-        self._forget()
+        self._challenger: Address | None = None
+        self._challenger_packets = 0
+        self._heard_at = -math.inf
+        self._learn_until = -math.inf
 
     @property
     def destination(self) -> Address | None:
@@ -98,11 +101,12 @@ class SourceLatch:
         return self.source if self._options.is_symmetric and self.source else self._expected
 
     def expect(self, expected: Address | None) -> None:
-        """A new description has come. The source in use stays until another one shows up, if the address is the same."""
+        """A new description has come. With a new address in it, all is learnt anew."""
         if expected != self._expected:
             self._expected = expected
             self.source = None
-            self._forget()
+            self.relearns = 0
+            self._challenger = None
 
     def judge(self, source: Address, ssrc: int, now: float) -> Verdict:
         """Say what to do with a valid packet (version, payload type) that has just come from ``source``."""
@@ -124,13 +128,6 @@ class SourceLatch:
         return Verdict.STRANGER
 
     # --- private ---
-
-    def _forget(self) -> None:
-        self.relearns = 0
-        self._challenger: Address | None = None
-        self._challenger_packets = 0
-        self._heard_at = -math.inf
-        self._learn_until = -math.inf
 
     def _learn(self, source: Address, now: float) -> Verdict:
         self.source = source

@@ -23,7 +23,7 @@ _MODULO = SEQUENCE_MASK + 1
 _WINDOW_MASK = (1 << WINDOW) - 1
 _MAX_CUMULATIVE = 0x7FFFFF
 _MIN_CUMULATIVE = -0x800000
-_JITTER_SHIFT = 16
+_JITTER_GAIN = 16
 
 
 class Place(enum.Enum):
@@ -61,7 +61,7 @@ class StreamStatistics:
     )
 
     def __init__(self, sequence: int, clock_hz: int = 8000) -> None:
-        """``sequence`` is that of the first packet, which is then to be given to ``place`` like all others."""
+        """``sequence`` is that of the first packet, which counts as received."""
         self._clock_hz = clock_hz
         self.duplicates = 0
         """Packets that came once more."""
@@ -69,7 +69,17 @@ class StreamStatistics:
         """Packets that came after a later one."""
         self._jitter = 0.0
         self._last_transit: int | None = None
-        self._begin(sequence)
+        self.highest = sequence
+        """The furthest sequence number, 16 bits."""
+        self.cycles = 0
+        """65536 times the number of wraps."""
+        self.received = 1
+        """Packets that came, without duplicates."""
+        self._base = sequence
+        self._seen = 1
+        self._bad_sequence: int | None = None
+        self._expected_before = 0
+        self._received_before = 0
 
     @property
     def extended_highest(self) -> int:
@@ -104,7 +114,7 @@ class StreamStatistics:
     def place(self, sequence: int) -> Place:
         """Take the next packet's number into account (A.1)."""
         delta = (sequence - self.highest) & SEQUENCE_MASK
-        if delta == 1 or 0 < delta < MAX_DROPOUT:
+        if 0 < delta < MAX_DROPOUT:
             self._seen = (self._seen << delta | 1) & _WINDOW_MASK
             if sequence < self.highest:
                 self.cycles += _MODULO
@@ -117,8 +127,6 @@ class StreamStatistics:
             self._bad_sequence = (sequence + 1) & SEQUENCE_MASK
             return Place.JUMP
         self._begin(sequence)
-        self._seen = 1
-        self.received = 1
         self._last_transit = None
         return Place.RESTART
 
@@ -132,12 +140,9 @@ class StreamStatistics:
             difference = (transit - self._last_transit) & TIMESTAMP_MASK
             if difference > TIMESTAMP_MASK // 2:
                 difference = TIMESTAMP_MASK + 1 - difference
-            self._jitter += (difference - self._jitter) / _JITTER_SHIFT
+            if difference <= self._clock_hz:  # further is a jump of the sender's clock, which is no jitter
+                self._jitter += (difference - self._jitter) / _JITTER_GAIN
         self._last_transit = transit
-
-    def resync(self) -> None:
-        """Let the next arrival not count as jitter: the sender's clock has jumped (a talkspurt after a pause)."""
-        self._last_transit = None
 
     def take_fraction_lost(self) -> int:
         """Loss since the last call as it stands in a report: 256ths, 0-255 (A.3)."""
@@ -152,18 +157,11 @@ class StreamStatistics:
     # --- private ---
 
     def _begin(self, sequence: int) -> None:
-        self._base = sequence
-        self.highest = (sequence - 1) & SEQUENCE_MASK
-        self.cycles = 0 if sequence else -_MODULO  # the first step to 0 counts as a wrap
-        self._seen = 0
-        self._bad_sequence: int | None = None
-        self.received = 0
-        self._expected_before = 0
-        self._received_before = 0
-        if sequence:
-            return
+        self._base = self.highest = sequence
         self.cycles = 0
-        self._base = _MODULO  # counted from the wrap that the first packet makes
+        self.received = self._seen = 1
+        self._bad_sequence = None
+        self._expected_before = self._received_before = 0
 
     def _behind(self, distance: int) -> Place:
         """A packet that is ``distance`` numbers behind the furthest (0 = the furthest itself)."""

@@ -23,7 +23,8 @@ _PASSWORD = re.compile(r"(?:[A-Za-z0-9\-_.!~*'()&=+$,\u0080-\U0010ffff]++|%[0-9A
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*+)")
 _PARAMS = re.compile(r"(?:;(?:[A-Za-z0-9\-_.!~*'()\[\]/:&+$=\u0080-\U0010ffff]++|%[0-9A-Fa-f]{2})++)*+")
 _HEADERS = re.compile(r"(?:[A-Za-z0-9\-_.!~*'()\[\]/?:+$=&\u0080-\U0010ffff]++|%[0-9A-Fa-f]{2})++")
-_TEL = re.compile(r"[0-9A-Fa-f+*#\-.()]*[0-9A-Fa-f*#][0-9A-Fa-f*#\-.()]*")
+_TEL = re.compile(r"\+?+[0-9A-Fa-f*#\-.()]++")
+_TEL_DIGIT = re.compile(r"[0-9A-Fa-f*#]")
 _OPAQUE = re.compile(r"[^\x00-\x20\x7f<>\"]+")
 _USER_SAFE = "-_.!~*'()&=+$,;?/"
 
@@ -46,7 +47,7 @@ class SipUri:
 
     @classmethod
     def of(cls, user: str, host: str, port: int | None = None, raw_params: str = "") -> Self:
-        """A URI of our own making; ``user`` is escaped where it must be. Raises ``LocalError`` for a bad host or port."""
+        """A URI of our own making, its user escaped as needed. Raises ``LocalError`` for a bad host or port."""
         try:
             parsed_host, parsed_port = parse_host_port(host if port is None else f"{host}:{port}")
         except HeaderError as error:
@@ -151,7 +152,7 @@ def _parse_sip(scheme: str, rest: str) -> SipUri:
 def _parse_tel(rest: str) -> TelUri:
     number, semicolon, params = rest.partition(";")
     raw_params = semicolon + params
-    if not _TEL.fullmatch(number) or "+" in number[1:] or not _PARAMS.fullmatch(raw_params):
+    if not (_TEL.fullmatch(number) and _TEL_DIGIT.search(number) and _PARAMS.fullmatch(raw_params)):
         raise HeaderError("a telephone URI is malformed")
     return TelUri(number, raw_params)
 

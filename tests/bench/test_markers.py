@@ -171,3 +171,11 @@ def test_bursts_that_begin_inside_a_long_message_are_known() -> None:
     assert sent_ms == [0, 400, 1000, 1400, 2000, 2400, 3000, 3400]
     assert log.values_ms.tolist() == [3.0] * 8
     assert sink.tally().is_clean()
+
+
+def test_a_burst_that_was_not_sent_whole_is_not_missed() -> None:
+    source, sink, log = _up()
+    for frame in _run(source, 26):  # the second burst begins in the last one
+        sink.receive(frame, 0)
+    assert sink.tally().is_clean()
+    assert len(log.values_ms) == 1

@@ -77,13 +77,15 @@ def test_genesys_has_its_own_words_and_rows() -> None:
 
 
 def test_rounds_show_memory_and_cpu_after_each_and_hide_no_loss() -> None:
-    lossy = replace(ROUND, up=PathTally(sent_ms=1000, lost_ms=40), gaps=2, longest_gap_ms=31.0)
+    lossy = replace(ROUND, up=PathTally(sent_ms=1000, lost_ms=40), gaps=2, long_gaps=1, longest_gap_ms=41.0)
     target = TargetReport("bridge", "bridge serve", [lossy, ROUND])
     text = _report(target).render_text()
     assert _line(text, "memory after each round").split()[-3:] == ["+2.0", "+2.0", "MiB"]
     assert _line(text, "CPU after each round").split()[-3:] == ["0.5", "0.5", "%"]
     assert _line(text, "lost up").split()[2:] == ["40", "ms", "of", "7201", "s"]
-    assert _line(text, "gaps heard").endswith("2, longest 31 ms")
+    assert _line(text, "gaps heard").endswith("2, longest 41 ms")
+    assert _line(text, "  over 40 ms").endswith(" 1")
+    assert "warning: bridge: 1 gaps over 40 ms" in text
     assert "warning: bridge: audio up was not clean: lost_ms 40" in text
     assert not target.is_clean()
 

@@ -145,3 +145,34 @@ def test_five_genesys_calls(target: str) -> None:
     assert text.startswith("genesys, passthrough: 2 s measured")
     assert "barge-in to barge_in, p50/p99/max" in text
     assert "open to opened, p50/p99/max" in text
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("target", "mode"),
+    [("bridge", "passthrough"), ("bridge", "convert"), ("bridge", "convert-24k"), ("floor", "passthrough")],
+)
+def test_five_vonage_calls(target: str, mode: str) -> None:
+    if target == "floor" and find_haproxy() is None:
+        pytest.skip("haproxy is not installed")
+    options = BenchOptions(
+        calls=5,
+        carrier="vonage",
+        mode=mode,
+        duration_s=2.0,
+        warmup_s=0.3,
+        ramp_s=0.1,
+        targets=(target,),
+        barge_in_every_s=1.0,
+    )
+    report = run_bench(options, lambda line: None)
+    figures = report.targets[0].last
+    assert report.targets[0].is_clean(), (figures.up, figures.down, figures.complaints)
+    assert 5 <= figures.interruptions <= 15
+    assert (figures.barge_in_ms.count, figures.missed_clears) == (figures.interruptions, 0)
+    if mode == "passthrough":
+        assert figures.latency_up_ms.count == pytest.approx(500, abs=25)  # 50 frames a second from each caller
+    text = report.render_text()
+    assert text.startswith(f"vonage, {mode}: 2 s measured")
+    assert "barge-in to clear, p50/p99/max" in text
+    assert "  over 40 ms" in text

@@ -10,7 +10,7 @@ from bridge.media.tones import DtmfDetector, dominant_frequencies
 from bridge.simulators.agent_options import AgentOptions
 from bridge.simulators.agent_scenarios import CallTools, Close, EndCall, Say, Scenario, ToolCall, WaitForCaller
 from bridge.simulators.twilio_line import HangUp, Interrupt, PressKey, Silence, Speak, WaitForAgentEnd, WaitForClose
-from bridge.simulators.twilio_person import Answer, PersonScript
+from bridge.simulators.twilio_person import Answer, PersonScript, PressWhenAsked, WaitUntilJoined
 from bridge.simulators.vonage_line import Inject
 from bridge.simulators.vonage_signer import Forgery
 from bridge.simulators.vonage_wire import RATES_HZ
@@ -42,8 +42,7 @@ def wideband(scenario: Scenario) -> AgentOptions:
 
 def tools_agent(*calls: ToolCall) -> Scenario:
     """An agent that greets, calls these tools one after the other, and listens."""
-    steps = (Say(duration_ms=400, speed=0), *(CallTools(calls=(call,)) for call in calls))
-    return Scenario(name="tools", steps=steps)
+    return Scenario(name="tools", steps=(Say(duration_ms=400, speed=0), *(CallTools(calls=(call,)) for call in calls)))
 
 
 # --- the media socket ----------------------------------------------------------------------------------------
@@ -200,3 +199,38 @@ async def test_a_blind_transfer_that_fails_brings_the_agent_back(start: Start) -
         await at.cloud.wait_until(lambda: sum(leg.socket is not None for leg in at.cloud.calls) == 2)
         await at.cloud.wait_ended(leg)
         assert at.cloud.violations == [], at.cloud.timeline
+
+
+@pytest.mark.parametrize("topology", ["direct", "conversation"])
+async def test_a_warm_transfer_to_a_human_who_presses_the_key(start: Start, topology: str) -> None:
+    tool = ToolCall(
+        tool_name="transfer_to_number",
+        parameters={
+            "transfer_number": f"+{HUMAN}",
+            "transfer_type": "conference",
+            "reason": "wants a person",
+            "agent_message": "A caller for you.",
+        },
+    )
+    human = PersonScript(actions=(PressWhenAsked(digits="1"), WaitUntilJoined(), Silence(ms=1500), HangUp()))
+    settings = {"TRANSFER_ALLOW": "+1555*", "VONAGE_TOPOLOGY": topology}
+    async with wired(start, tools_agent(tool), cloud={"people": {HUMAN: human}}, **settings) as at:
+        leg = at.call()
+        called = await at.cloud.wait_for_call_to(HUMAN)
+        await at.cloud.wait_until(lambda: called.conversation is leg.conversation)
+        media = await at.cloud.wait_for_media()
+        await at.cloud.wait_ended(called)
+        await at.cloud.wait_ended(leg)
+        assert media.over
+        assert at.cloud.violations == [], at.cloud.timeline
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_call_that_meets_the_bridge_in_a_conversation(start: Start, method: str) -> None:
+    async with wired(start, GOODBYE, VONAGE_TOPOLOGY="conversation") as at:
+        leg = at.call(method=method)
+        await at.cloud.wait_ended(leg, 15)
+        assert at.cloud.violations == [], at.cloud.timeline
+        media = await at.cloud.wait_for_media()
+        assert media.parent is None, "a leg of its own"
+        assert media.over

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 
 from bridge.calls.orders import TransferOrder
 from bridge.leg import ToneWay, TransferKind
@@ -89,9 +90,11 @@ class FakeControl:
         """See ``CarrierControl``."""
 
 
-def controlled(tones: ToneWay = ToneWay.EXCURSION, **settings: str) -> tuple[Bridge, FakeControl]:
+def controlled(
+    settings: Mapping[str, str] | None = None, tones: ToneWay = ToneWay.EXCURSION
+) -> tuple[Bridge, FakeControl]:
     """A bridge that lets everybody in, and its carrier's control interface."""
-    bridge = offline_bridge({"BRIDGE_AUTH": "off", "TRANSFER_ALLOW": HUMAN, **settings})
+    bridge = offline_bridge({"BRIDGE_AUTH": "off", "TRANSFER_ALLOW": HUMAN, **(settings or {})})
     control = FakeControl(tones)
     bridge.parts.controls["twilio"] = control
     return bridge, control

@@ -77,9 +77,10 @@ class Vonage:
         return float(self.bridge.metrics.refused.labels("vonage_webhook")._value.get())
 
 
-def sign(body: bytes = b"", *, secret: str = SECRET, age_s: float = 0.0, jti: str = "") -> str:
+def sign(body: bytes = b"", *, secret: str = SECRET, age_s: float = 0.0, jti: str = "", application: str = "") -> str:
     """An Authorization header of Vonage's."""
-    return sign_request(secret, iat_s=int(time.time() - age_s), jti=jti or str(uuid.uuid4()), body=body)
+    iat_s, new_jti = int(time.time() - age_s), jti or str(uuid.uuid4())
+    return sign_request(secret, iat_s=iat_s, jti=new_jti, application_id=application, body=body)
 
 
 @contextlib.asynccontextmanager

@@ -620,3 +620,37 @@ def test_whatever_is_written_whenever(
     assert carrier.playout.next_timer() == math.inf
     assert carrier.playout.queued_ms == 0
     assert carrier.playout.unheard_s(carrier.now) == 0
+
+
+def test_a_burst_that_is_bounded_grows_into_the_lead_without_a_gap() -> None:
+    media = PCM_16K
+    playout = Playout(media, 400, 20, 60_000, burst_ms=60)
+    playout.write(b"\x01" * media.size_bytes(2000), 5.0)
+    now, sent = 5.0, []
+    while now < 7.0:
+        for item in playout.release(now):
+            assert isinstance(item, bytes)
+            sent += [now] * (len(item) // media.size_bytes(20))
+        timer = playout.next_timer()
+        now = max(timer, now + 0.001)
+    assert len(sent) == 100
+    assert sent[:3] == [5.0, 5.0, 5.0], "what may go at once"
+    gaps_ms = [(later - earlier) * 1000 for earlier, later in zip(sent, sent[1:], strict=False)]
+    assert max(gaps_ms) <= 20.5
+    at = {round((moment - 5.0) * 1000): number for number, moment in enumerate(sent, 1)}
+    lead_ms = [number * 20 - elapsed for elapsed, number in at.items()]
+    assert 395 <= max(lead_ms) <= 401, "the lead is reached, and not passed"
+    assert next(elapsed for elapsed, number in at.items() if number * 20 - elapsed >= 380) <= 360
+
+
+def test_a_bounded_burst_begins_anew_with_every_talkspurt_and_after_a_flush() -> None:
+    media = PCM_16K
+    playout = Playout(media, 400, 20, 60_000, burst_ms=60)
+    for start in (1.0, 9.0):
+        playout.write(b"\x01" * media.size_bytes(1000), start)
+        assert sum(len(item) for item in playout.release(start) if isinstance(item, bytes)) == media.size_bytes(60)
+        assert not playout.pass_through(b"\x01" * media.size_bytes(20), start)
+        playout.flush(start)
+        assert playout.pass_through(b"\x01" * media.size_bytes(60), start + 0.5)
+        assert not playout.pass_through(b"\x01" * media.size_bytes(20), start + 0.5)
+        assert playout.pass_through(b"\x01" * media.size_bytes(20), start + 0.521)

@@ -52,7 +52,11 @@ def test_the_old_connectors_query() -> None:
 def test_headers_come_before_the_query() -> None:
     found = info({"uuid": "u-2", "caller": "1", "to": "2", "direction": "outbound"}, OLD)
     assert (found.call_sid, found.caller, found.called, found.direction) == ("u-2", "1", "2", "outbound")
-    assert found.parameters == {"peer_uuid": "u-1", "participant": "pstn1", "webhook_url": "https://app.example/results"}
+    assert found.parameters == {
+        "peer_uuid": "u-1",
+        "participant": "pstn1",
+        "webhook_url": "https://app.example/results",
+    }
 
 
 def test_a_conversation_is_the_streams_id() -> None:

@@ -69,7 +69,7 @@ async def test_what_is_still_to_be_set_is_said() -> None:
         page = (await at.client.get("/")).text
     assert [problem.split(":")[0] for problem in problems] == [
         "Set ELEVENLABS_AGENT_ID",
-        "Set TWILIO_AUTH_TOKEN or GENESYS_API_KEY",
+        "Set TWILIO_AUTH_TOKEN, GENESYS_API_KEY or VONAGE_SIGNATURE_SECRET",
         "Set PUBLIC_URL",
         "Set BRIDGE_API_KEY",
     ]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from bridge import outcome
@@ -169,16 +170,18 @@ async def test_no_agent_for_this_call(lines: list[dict[str, Any]]) -> None:
 
 
 async def test_the_routes_agent_branch_and_environment_are_connected() -> None:
+    """The call was placed by the bridge: the number that it came from decides."""
     routing = parse_routing(
-        {"routes": [{"number": "+15550199", "agent": "agent_7", "branch": "b1", "environment": "staging"}]}
+        {"routes": [{"number": "+15550100", "agent": "agent_7", "branch": "b1", "environment": "staging"}]}
     )
     bridge = offline_bridge(routing=routing)
-    table = await Table(bridge).activate(token=await token_for(bridge))
+    claims = msgspec.structs.replace(CLAIMS, direction="inbound")
+    table = await Table(bridge).activate(token=await token_for(bridge, claims))
     assert table.agents.targets == [AgentTarget("agent_7", "staging", "b1")]
     record = table.records.last
     assert (record.agent_id, record.route, record.environment, record.branch) == (
         "agent_7",
-        "+15550199",
+        "+15550100",
         "staging",
         "b1",
     )

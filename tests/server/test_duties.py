@@ -29,9 +29,9 @@ def lines() -> Iterator[list[dict[str, Any]]]:
         yield captured
 
 
-async def ended(end: EndReason, *, apologised: bool = False, by_us: bool = True, **settings: str) -> Table:
+async def ended(end: EndReason, *, apologised: bool = False, by_us: bool = True, fallback_to: str = "") -> Table:
     """A call that has ended so, as far as ``wants_hang_up`` looks at it."""
-    bridge, _ = controlled(**settings)
+    bridge, _ = controlled({"FALLBACK_TO": fallback_to} if fallback_to else None)
     table = await Table(bridge).activate()
     call = table.session.call
     call.ended_as, call.ended_by_us, call.apologised = end, by_us, apologised
@@ -48,8 +48,8 @@ async def test_after_which_ends_the_line_is_hung_up(end: EndReason) -> None:
     ("end", "more", "wanted"),
     [
         (outcome.AGENT_LOST, {"apologised": True}, True),
-        (outcome.AGENT_LOST, {"apologised": True, "FALLBACK_TO": "+15550111"}, False),
-        (outcome.AGENT_HANGUP, {"FALLBACK_TO": "+15550111"}, True),
+        (outcome.AGENT_LOST, {"apologised": True, "fallback_to": "+15550111"}, False),
+        (outcome.AGENT_HANGUP, {"fallback_to": "+15550111"}, True),
         (outcome.AGENT_HANGUP, {"by_us": False}, False),
         (outcome.CALLER_HANGUP, {"by_us": False}, False),
     ],

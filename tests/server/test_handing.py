@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from bridge.calls import tool_words
+from bridge.calls.effects import RunTool
 from bridge.calls.orders import HttpOrder
 from bridge.calls.state import State
 from bridge.calls.tool_words import ToolFailure
@@ -20,7 +21,7 @@ from bridge.server.http_tools import HttpTools, ToolFacts
 from bridge.server.service import Bridge
 from bridge.server.transfers import FAILURES, Verdict
 from tests.kit import convai, logs, twilio
-from tests.kit.controls import HUMAN, FakeControl, controlled, fault, results, tool_call
+from tests.kit.controls import HUMAN, HUMAN_SID, FakeControl, controlled, fault, results, tool_call
 from tests.kit.server import until
 from tests.kit.sessions import Table
 
@@ -46,9 +47,9 @@ def lines() -> Iterator[list[dict[str, Any]]]:
         yield captured
 
 
-async def asked_for(call: str, step: str, **settings: str) -> tuple[Table, FakeControl]:
+async def asked_for(call: str, step: str) -> tuple[Table, FakeControl]:
     """A call whose agent has called this tool, up to the first step of the carrier's."""
-    bridge, control = controlled(**settings)
+    bridge, control = controlled()
     table = await Table(bridge).activate()
     table.session.from_agent(call)
     await until(lambda: step in control.log)
@@ -208,6 +209,21 @@ async def test_a_transfer_while_one_runs() -> None:
     table.hang_up()
 
 
+async def test_a_human_who_leaves_while_the_caller_is_being_joined() -> None:
+    bridge, control = controlled()
+    control.gates["join"] = asyncio.Event()
+    table = await Table(bridge).activate()
+    table.session.from_agent(WARM)
+    await until(lambda: control.log == ["ring"])
+    await report(table, control, Verdict.ACCEPTED)
+    await until(lambda: control.log == ["ring", "join"])
+    assert not await bridge.transfers.left(control.whisper.transfer_id), "they may still stay with the agent"
+    control.gates["join"].set()
+    await until(lambda: table.ends)
+    assert control.log == ["ring", "join", "hang up"], "nobody is left alone in the room"
+    assert table.ends == {"success/transferred": 1}
+
+
 # --- a caller who hangs up -------------------------------------------------------------------------------
 
 
@@ -320,6 +336,7 @@ async def test_a_caller_who_was_joined_although_the_answer_got_lost(lines: list[
     await until(lambda: table.ends)
     assert table.ends == {"success/transferred": 1}
     assert control.log == ["ring", "join"], "the human is with the caller"
+    assert await bridge.transfers.human_of(twilio.CALL_SID) == HUMAN_SID
     assert "carried_out_unanswered" in [line["event"] for line in lines]
 
 
@@ -462,7 +479,7 @@ async def test_keys_that_take_the_stream_away_and_back() -> None:
 
 
 async def test_keys_that_the_carrier_presses_beside_the_stream() -> None:
-    bridge, control = controlled(ToneWay.CONTROL)
+    bridge, control = controlled(tones=ToneWay.CONTROL)
     table = await Table(bridge).activate()
     table.session.from_agent(TONES)
     await until(lambda: results(table))
@@ -532,9 +549,9 @@ async def test_the_operators_tools_are_told_whose_call_it_is() -> None:
     tools = Tools()
     bridge.parts.http_tools = cast(HttpTools, tools)
     order = HttpOrder("weather", {"city": "Ulm"})
-    await handing.run_tool(table.session, handing.RunTool(order, "t9"))
+    await handing.run_tool(table.session, RunTool(order, "t9"))
     [(asked, facts)] = tools.asked
     assert (asked, facts.call_id, facts.conversation_id) == (order, table.session.call_id, convai.CONVERSATION_ID)
     bridge.parts.http_tools = None
-    await handing.run_tool(table.session, handing.RunTool(order, "t9"))
+    await handing.run_tool(table.session, RunTool(order, "t9"))
     table.hang_up()

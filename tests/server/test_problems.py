@@ -14,7 +14,10 @@ COMPLETE = {
     "BRIDGE_API_KEY": "key",
 }
 AGENT = "Set ELEVENLABS_AGENT_ID: no agent is there to take calls."
-CARRIER = "Set TWILIO_AUTH_TOKEN or GENESYS_API_KEY: requests of carriers cannot be verified and are refused."
+CARRIER = (
+    "Set TWILIO_AUTH_TOKEN, GENESYS_API_KEY or VONAGE_SIGNATURE_SECRET: requests of carriers cannot be verified and "
+    "are refused."
+)
 ADDRESS = "Set PUBLIC_URL: carriers cannot reach this machine by its loopback address."
 HTTPS = "Set PUBLIC_URL to an https address: carriers connect to media sockets by wss only."
 KEY = "Set BRIDGE_API_KEY: without a key nobody can ask the API below /v1 for calls."
@@ -48,7 +51,9 @@ def test_one_thing_is_missing(changes: dict[str, str], problem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "instead", [{"TWILIO_SHARED_KEYS": "id=secret"}, {"GENESYS_API_KEY": "key"}], ids=["shared keys", "genesys"]
+    "instead",
+    [{"TWILIO_SHARED_KEYS": "id=secret"}, {"GENESYS_API_KEY": "key"}, {"VONAGE_SIGNATURE_SECRET": "secret"}],
+    ids=["shared keys", "genesys", "vonage"],
 )
 def test_any_carrier_will_do(instead: dict[str, str]) -> None:
     assert problems(TWILIO_AUTH_TOKEN="", **instead) == ()

@@ -158,7 +158,7 @@ async def test_nothing_said_is_nothing_to_wait_for() -> None:
 # --- in a call -----------------------------------------------------------------------------------------------
 
 
-async def talking(target: Target | None, allow: str = "hooks.example.com", **headers: object) -> Table:
+async def talking(target: Target | None, allow: str = "hooks.example.com", **headers: Any) -> Table:
     """A call over Vonage whose agent is ready."""
     bridge = offline_bridge(BRIDGE_AUTH="off", VONAGE_WEBHOOK_ALLOW=allow)
     bridge.parts.egress = None if target is None else target.client

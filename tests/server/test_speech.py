@@ -158,9 +158,9 @@ async def test_long_texts_are_cut() -> None:
     assert len(json.loads(vendor.requests[0].content)["text"]) == speech.MAX_TEXT_CHARS
 
 
-@pytest.mark.parametrize(("text", "options"), [("", {}), ("Hello.", {"api_key": ""})])
-async def test_without_text_or_key_nobody_is_asked(text: str, options: dict[str, str]) -> None:
-    vendor = Vendor(**options)
+@pytest.mark.parametrize(("text", "key"), [("", "key"), ("Hello.", "")])
+async def test_without_text_or_key_nobody_is_asked(text: str, key: str) -> None:
+    vendor = Vendor(api_key=key)
     assert await vendor.say(text) is None
     assert vendor.requests == []
 

@@ -76,11 +76,10 @@ async def test_a_verdict_after_the_waiting_is_kept_all_the_same() -> None:
 @pytest.mark.parametrize(
     ("steps", "told"),
     [
-        (("joins", "left"), [True, True]),
+        (("has_left", "joins", "has_left", "left"), [False, True, False, True]),
         (("joins", "left", "left"), [True, True, True]),
-        (("left", "joins"), [False, False]),
-        (("left", "joins", "left"), [False, False, False]),
-        (("joins", "stays", "left"), [True, None, False]),
+        (("left", "has_left"), [False, True]),
+        (("left", "joins", "left"), [False, False, True]),
     ],
 )
 async def test_who_comes_and_who_goes(steps: tuple[str, ...], told: list[bool | None]) -> None:
@@ -88,6 +87,13 @@ async def test_who_comes_and_who_goes(steps: tuple[str, ...], told: list[bool | 
     transfers = book()
     transfer_id = await transfers.open(CARD)
     assert [await getattr(transfers, step)(transfer_id) for step in steps] == told
+
+
+async def test_whom_a_caller_was_sent_to() -> None:
+    transfers = book()
+    assert await transfers.human_of("CA1") == ""
+    await transfers.meets("CA1", "CA2")
+    assert await transfers.human_of("CA1") == "CA2"
 
 
 async def test_whether_a_human_has_answered() -> None:

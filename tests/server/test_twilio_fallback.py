@@ -14,7 +14,6 @@ from bridge.calls.resume import PREVIOUS_ID, RESUMED, TRANSCRIPT
 from bridge.calls.routing import OverflowPolicy, Resolved
 from bridge.calls.rules import Overflow
 from bridge.events import CallInfo
-from bridge.leg import ToneWay
 from bridge.outcome import EndReason
 from bridge.providers.twilio import SPEC
 from bridge.server import twilio_fallback
@@ -179,7 +178,7 @@ async def test_the_next_conversation_is_told_of_the_first(lost: str, monkeypatch
 
 async def test_a_call_whose_stream_is_on_an_errand_gets_it_back() -> None:
     """The document of the errand has run to its end, for example because its stream could not be connected."""
-    bridge, control = controlled(ToneWay.EXCURSION)
+    bridge, control = controlled()
     control.gates["tones"] = asyncio.Event()
     table = await Table(bridge).activate()
     table.session.from_agent(tool_call("play_keypad_touch_tone", dtmf_tones="1"))

@@ -24,10 +24,12 @@ from bridge.outcome import EndReason
 from bridge.providers.twilio import SPEC
 from bridge.server import twilio_fallback, twilio_forms
 from bridge.server.app import create_app
+from bridge.server.carrier_control import ControlFault
 from bridge.server.service import Bridge
 from bridge.server.session import Session
 from bridge.server.twilio_http import TwilioWebhooks
 from tests.kit import logs, twilio
+from tests.kit.controls import HUMAN_SID, FakeControl, fault
 from tests.kit.legs import REQUEST
 from tests.kit.offline import Asked, asked, offline_bridge
 from tests.kit.outbound import OURS, SID, THEIRS, Office
@@ -44,8 +46,8 @@ FORM = {
     "Direction": "inbound",
 }
 APOLOGY = (
-    '<?xml version="1.0" encoding="UTF-8"?><Response><Say language="en-US">We are sorry, a technical problem came up. Please call '
-    "again later.</Say><Hangup /></Response>"
+    '<?xml version="1.0" encoding="UTF-8"?><Response><Say language="en-US">We are sorry, a technical problem came up. '
+    "Please call again later.</Say><Hangup /></Response>"
 )
 HANG_UP = '<?xml version="1.0" encoding="UTF-8"?><Response><Hangup /></Response>'
 BUSY = '<?xml version="1.0" encoding="UTF-8"?><Response><Reject reason="busy" /></Response>'
@@ -544,3 +546,31 @@ async def test_who_withholds_the_number_is_anonymous() -> None:
     async with asked(PUBLIC_URL=PUBLIC) as at:
         twiml = (await post(at, "/twilio/voice", {**FORM, "From": "+266696687"})).text
     assert parameters(twiml)["caller"] == "anonymous"
+
+
+# --- a caller who was sent to somebody else ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "in-progress"])
+async def test_who_waits_for_a_caller_that_has_hung_up_is_hung_up_on(status: str) -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        control = FakeControl()
+        at.bridge.parts.controls["twilio"] = control
+        await at.bridge.transfers.meets(twilio.CALL_SID, HUMAN_SID)
+        response = await post(at, "/twilio/status", {**FORM, "CallStatus": status})
+        assert response.status_code == 204
+        assert control.log == ([] if status == "in-progress" else ["drop"])
+        await post(at, "/twilio/status", {**FORM, "CallSid": "CA" + "0" * 32, "CallStatus": status})
+        assert len(control.log) <= 1, "another call is none of its business"
+
+
+async def test_who_cannot_be_hung_up_on_is_said(lines: list[dict[str, Any]]) -> None:
+    async with asked(PUBLIC_URL=PUBLIC) as at:
+        control = FakeControl()
+        control.failures["drop"] = fault(ControlFault.DOWN)
+        at.bridge.parts.controls["twilio"] = control
+        await at.bridge.transfers.meets(twilio.CALL_SID, HUMAN_SID)
+        assert (await post(at, "/twilio/status", {**FORM, "CallStatus": "completed"})).status_code == 204
+        assert "human_not_dropped" in [line["event"] for line in lines]
+        at.bridge.parts.controls.clear()
+        assert (await post(at, "/twilio/status", {**FORM, "CallStatus": "completed"})).status_code == 204

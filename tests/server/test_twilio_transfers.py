@@ -48,7 +48,7 @@ class Desk:
         headers = {"X-Twilio-Signature": sign_webhook(AUTH_TOKEN, PUBLIC + path, tuple(fields.items()))} if sign else {}
         return await self.client.post(path, data=fields, headers=headers)
 
-    async def said(self, step: str, *, query: str = "", **form: str) -> str:
+    async def said(self, step: str, *, query: str = "", **form: Any) -> str:
         """The document with which it is answered."""
         response = await self.post(step, query=query, **form)
         assert response.status_code == 200

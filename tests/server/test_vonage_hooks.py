@@ -58,8 +58,11 @@ async def test_a_body_that_was_changed_on_its_way() -> None:
 
 
 async def test_another_application() -> None:
-    async with vonage(VONAGE_APPLICATION_ID="aaaaaaaa-bbbb-cccc-dddd-0123456789ab") as at:
-        assert (await at.post("/vonage/answer", CALL)).status_code == 200, "not every token names one"
+    ours, theirs = "aaaaaaaa-bbbb-cccc-dddd-0123456789ab", "ffffffff-bbbb-cccc-dddd-0123456789ab"
+    async with vonage(VONAGE_APPLICATION_ID=ours) as at:
+        for application, status in ((ours, 200), (theirs, 401), ("", 200)):  # not every token names one
+            token = sign(application=application)
+            assert (await at.get("/vonage/answer", CALL, token=token)).status_code == status
 
 
 async def test_without_a_secret_nobody_is_let_in() -> None:
@@ -204,5 +207,12 @@ async def test_only_get_and_post(method: str) -> None:
 
 async def test_reports_without_anything_are_taken() -> None:
     async with vonage() as at:
-        for fields in ({}, {"status": 5}, {"status": None, "uuid": []}, report("what-is-this"), {"type": "transfer"}):
+        strange: list[dict[str, object]] = [
+            {},
+            {"status": 5},
+            {"status": None, "uuid": []},
+            report("what-is-this"),
+            {"type": "transfer"},
+        ]
+        for fields in strange:
             assert (await at.post("/vonage/events", fields)).status_code == 204

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -194,10 +195,19 @@ async def test_where_no_leg_can_be_called_the_caller_is_connected_directly(
     assert [line["event"] for line in lines].count("topology_direct") == 1
 
 
-async def test_a_request_that_takes_too_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vonage_media, "CALL_WAIT_S", 0.0)
+async def test_a_request_that_takes_too_long_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, lines: list[dict[str, Any]]
+) -> None:
+    monkeypatch.setattr(vonage_media, "CALL_WAIT_S", 0.01)
+
+    async def never(request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
     async with vonage(VONAGE_TOPOLOGY="conversation") as at:
+        at.bridge.parts.controls["vonage"] = VonageControl(FakeApi().rest(handle=never), VonageControlOptions(PUBLIC))
         assert socket_of(await at.answered())
+    assert [line["detail"] for line in lines if line["event"] == "topology_direct"] == ["no answer in 0.01 s"]
 
 
 async def test_without_credentials_there_is_only_the_direct_way() -> None:

@@ -1,0 +1,112 @@
+"""Latching: who is listened to, and when another may take over."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.sip.rtp_source import MAX_RELEARNS, Address, LatchOptions, SourceLatch, Verdict
+
+SDP = ("203.0.113.5", 4000)
+NAT = ("198.51.100.1", 31000)
+REBOUND = ("198.51.100.1", 32000)
+STRANGER = ("192.0.2.66", 5000)
+
+
+def feed(latch: SourceLatch, source: Address, start_s: float, count: int, ssrc: int = 1) -> list[Verdict]:
+    """Packets 20 ms apart."""
+    return [latch.judge(source, ssrc, start_s + 0.02 * number) for number in range(count)]
+
+
+def test_the_first_packet_shows_where_to_send() -> None:
+    latch = SourceLatch(LatchOptions(), SDP)
+    assert latch.destination == SDP
+    assert feed(latch, NAT, 0, 2) == [Verdict.LEARNT, Verdict.KNOWN]
+    assert latch.destination == latch.source == NAT
+
+
+def test_without_symmetry_packets_go_where_the_sdp_says() -> None:
+    latch = SourceLatch(LatchOptions(is_symmetric=False), SDP)
+    feed(latch, NAT, 0, 1)
+    assert (latch.source, latch.destination) == (NAT, SDP)
+
+
+def test_without_an_address_nothing_is_sent_until_something_comes() -> None:
+    latch = SourceLatch(LatchOptions())
+    assert latch.destination is None
+    feed(latch, NAT, 0, 1)
+    assert latch.destination == NAT
+
+
+def test_the_sdp_s_own_address_wins_at_once_while_learning() -> None:
+    latch = SourceLatch(LatchOptions(), SDP)
+    feed(latch, STRANGER, 0, 10)
+    assert latch.judge(SDP, 1, 0.21) is Verdict.LEARNT
+    assert latch.source == SDP
+    # And the stranger does not come back as long as the peer sends.
+    for number in range(200):
+        assert latch.judge(SDP, 1, 0.3 + 0.02 * number) is Verdict.KNOWN
+        assert latch.judge(STRANGER, 2, 0.31 + 0.02 * number) is Verdict.STRANGER
+    assert latch.strangers == 200
+
+
+def test_while_learning_a_stream_that_goes_on_alone_takes_over() -> None:
+    latch = SourceLatch(LatchOptions(), SDP)
+    feed(latch, NAT, 0, 1)
+    assert feed(latch, STRANGER, 0.02, 5) == [Verdict.STRANGER] * 4 + [Verdict.LEARNT]
+    assert latch.relearns == 1
+
+
+def test_a_stray_packet_breaks_the_row() -> None:
+    latch = SourceLatch(LatchOptions(), SDP)
+    feed(latch, NAT, 0, 1)
+    feed(latch, STRANGER, 0.1, 4)
+    feed(latch, REBOUND, 0.2, 1)
+    assert feed(latch, STRANGER, 0.3, 5)[:4] == [Verdict.STRANGER] * 4
+
+
+@pytest.mark.parametrize(
+    ("source", "silence_s", "wins"),
+    [
+        (REBOUND, 0.4, False),
+        (REBOUND, 0.6, True),
+        ((SDP[0], 4444), 0.6, True),
+        (STRANGER, 9.0, False),
+        (STRANGER, 10.1, True),
+    ],
+)
+def test_later_only_silence_lets_another_in(source: Address, silence_s: float, wins: bool) -> None:
+    latch = SourceLatch(LatchOptions(), SDP)
+    feed(latch, NAT, 0, 500)
+    last_s = 499 * 0.02
+    verdicts = feed(latch, source, last_s + silence_s - 0.08, 5)
+    assert verdicts[:4] == [Verdict.STRANGER] * 4
+    assert verdicts[4] is (Verdict.LEARNT if wins else Verdict.STRANGER)
+
+
+def test_sources_that_take_turns_are_stopped() -> None:
+    latch = SourceLatch(LatchOptions(), SDP)
+    now = 0.0
+    for number in range(40):
+        feed(latch, NAT if number % 2 else REBOUND, now, 10)
+        now += 1.0
+    assert latch.relearns == MAX_RELEARNS
+
+
+def test_a_new_description_begins_anew() -> None:
+    latch = SourceLatch(LatchOptions(), SDP)
+    feed(latch, NAT, 0, 500)
+    latch.expect(SDP)
+    assert latch.source == NAT
+    latch.expect(STRANGER)
+    assert latch.destination == STRANGER
+    assert latch.judge(STRANGER, 2, 10.0) is Verdict.LEARNT
+    assert latch.relearns == 0
+
+
+def test_the_port_s_past_is_not_listened_to() -> None:
+    latch = SourceLatch(LatchOptions(), SDP, stale=frozenset({99}))
+    assert latch.judge(NAT, 99, 0.0) is Verdict.STALE
+    assert latch.source is None
+    assert latch.judge(SDP, 1, 0.1) is Verdict.LEARNT
+    assert latch.judge(SDP, 99, 0.2) is Verdict.STALE
+    assert latch.strangers == 2
