@@ -1,14 +1,20 @@
-"""What goes on beside a call and after it: its recording, and results that come when the caller has gone.
+"""What comes after a call: its books are closed, its recording too, and results may come when the caller has gone.
 
 The end itself is written down at once; what becomes known later is added to the record.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
+import time
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from bridge.errors import BridgeError
+from bridge.outcome import EndReason, Result
+from bridge.server.arrival import let_go
+from bridge.server.said_posts import end_posts
 
 if TYPE_CHECKING:
     from bridge.server.session import Session
@@ -17,36 +23,37 @@ LATE_RESULTS_S = 30.0
 """How long results are looked for when nobody waits on the line any more: an analysis takes a few seconds."""
 
 
-def begin_recording(session: Session) -> None:
-    """Record the call if its route says so."""
-    recorder, route, downlink = session.bridge.parts.recorder, session.facts.route, session.call.downlink
-    if recorder is None or route is None or not route.recording or downlink is None:
-        return
-    if not session.bridge.settings.retention_audio_days:
-        return  # nothing is to be kept
-    tape = recorder.start(session.call_id, downlink.media, monotonic())
-    session.facts.tape = tape
-    session.facts.recording = recorder.recording_of(tape)
-
-
-def pause_recording(session: Session) -> bool:
-    """Write silence from now on, for what must not be kept; False = the call is not being recorded."""
-    tape = session.facts.tape
-    if tape is None:
-        return False
-    tape.pause(monotonic())
-    session.note("recording_paused")
-    return True
-
-
-def resume_recording(session: Session) -> bool:
-    """Record again; False = the call is not being recorded."""
-    tape = session.facts.tape
-    if tape is None:
-        return False
-    tape.resume(monotonic())
-    session.note("recording_resumed")
-    return True
+def close_books(session: Session, reason: EndReason, detail: str) -> None:
+    """The call has ended: its slot, record, counters, flight record and log line."""
+    bridge, provider, facts, call = session.bridge, session.spec.name, session.facts, session.call
+    loop = asyncio.get_running_loop()
+    facts.end, facts.end_detail, facts.ended_at = reason, detail, time.time()
+    duration_s = 0.0
+    if session.admitted_s != math.inf:
+        duration_s = monotonic() - session.admitted_s
+        bridge.metrics.calls_active.labels(provider).dec()
+        bridge.metrics.call_duration.labels(provider).observe(duration_s)
+        bridge.chronicle.ended(session)
+        bridge.after(loop.create_task(conclude(session)))
+        end_posts(session)
+    elif call.info is not None:
+        bridge.chronicle.refused(session)
+        bridge.after(loop.create_task(let_go(session, call.info)))
+    bridge.call_over(session, reason)
+    bridge.metrics.call_ended(provider, reason, call.stats, facts.caller_to_agent, facts.agent_to_caller)
+    bridge.metrics.turns_over(provider, call.turns)
+    if session.flight is not None:
+        bridge.after(loop.create_task(bridge.keep_flight(session, reason, detail)))
+    log = session.log.info if reason.result is Result.SUCCESS else session.log.warning
+    log(
+        "call_ended",
+        result=reason.result.value,
+        reason=reason.reason,
+        detail=detail,
+        advice=reason.advice,
+        duration_s=round(duration_s, 3),
+        **{name: value for name, value in call.stats.as_dict().items() if value},
+    )
 
 
 async def conclude(session: Session) -> None:

@@ -21,7 +21,9 @@ from bridge.convai.messages import InitiationData
 from bridge.events import CallInfo
 from bridge.outcome import EndReason
 from bridge.server.convai_client import AgentConnectError, AgentTarget
+from bridge.server.listening import begin_listening, begin_recording
 from bridge.server.personalizer import Failed
+from bridge.server.said_posts import begin_posts
 from bridge.server.sockets import SocketOwner
 
 if TYPE_CHECKING:
@@ -67,9 +69,26 @@ async def admit(session: Session, info: CallInfo) -> None:
     if isinstance(verdict, Granted):
         session.facts.is_burst = verdict.is_burst
         session.facts.admission = session.facts.admission or ("burst" if verdict.is_burst else "granted")
-        session.let_in()
+        let_in(session)
     else:
         _refuse(session, verdict.reason, verdict.detail)
+
+
+def let_in(session: Session) -> None:
+    """The call has its slot."""
+    bridge, provider, facts = session.bridge, session.spec.name, session.facts
+    session.admitted_s = monotonic()
+    bridge.metrics.calls_started.labels(provider, "yes" if facts.is_burst else "no").inc()
+    bridge.metrics.calls_active.labels(provider).inc()
+    session.log.info(
+        "call_started", admission=facts.admission, agent_id=facts.route.agent_id if facts.route is not None else ""
+    )
+    begin_posts(session)
+    session.step(session.call.admit)
+    if not session.call.is_over:
+        begin_recording(session)
+        begin_listening(session)
+        bridge.chronicle.began(session)
 
 
 async def let_go(session: Session, info: CallInfo) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bridge import outcome
-from bridge.server.aftermath import pause_recording, resume_recording
 from bridge.server.api.ports import ControlResult
+from bridge.server.listening import pause_recording, resume_recording
 from bridge.server.service import Bridge
 from bridge.server.session import Session
 

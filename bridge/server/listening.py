@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from bridge.calls.keypad import KeySource
@@ -85,6 +86,38 @@ class ToneListener:
 
     def flush(self, now: float) -> None:
         """See ``Tap``."""
+
+
+def begin_recording(session: Session) -> None:
+    """Record the call if its route says so."""
+    recorder, route, downlink = session.bridge.parts.recorder, session.facts.route, session.call.downlink
+    if recorder is None or route is None or not route.recording or downlink is None:
+        return
+    if not session.bridge.settings.retention_audio_days:
+        return  # nothing is to be kept
+    tape = recorder.start(session.call_id, downlink.media, monotonic())
+    session.facts.tape = tape
+    session.facts.recording = recorder.recording_of(tape)
+
+
+def pause_recording(session: Session) -> bool:
+    """Write silence from now on, for what must not be kept; False = the call is not being recorded."""
+    tape = session.facts.tape
+    if tape is None:
+        return False
+    tape.pause(monotonic())
+    session.note("recording_paused")
+    return True
+
+
+def resume_recording(session: Session) -> bool:
+    """Record again; False = the call is not being recorded."""
+    tape = session.facts.tape
+    if tape is None:
+        return False
+    tape.resume(monotonic())
+    session.note("recording_resumed")
+    return True
 
 
 def begin_listening(session: Session) -> None:

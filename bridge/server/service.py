@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from types import MappingProxyType
@@ -20,28 +19,26 @@ from bridge.calls.admission import CallKind, SlotRequest, Verdict
 from bridge.calls.flight import FlightOptions
 from bridge.calls.http_tools import HttpTool
 from bridge.calls.journal import Journal
-from bridge.calls.machine import MachineAction, MachineOptions
 from bridge.calls.options import CallOptions
 from bridge.calls.outbound import OutboundCall
 from bridge.calls.personalization import PersonalizationRequest, initiation_for
 from bridge.calls.resume import RESUMED, TRANSCRIPT, transcript
 from bridge.calls.routing import Resolved, RoutingTable
 from bridge.calls.rules import Overflow
-from bridge.calls.tools import Abilities, ToolOptions
 from bridge.config import Settings
 from bridge.convai.messages import InitiationData
 from bridge.convai.protocol import ConversationOptions
 from bridge.events import CallInfo
-from bridge.leg import AuthContext, CarrierSpec, ToneWay, TransferKind, UpgradeRequest
+from bridge.leg import AuthContext, CarrierSpec, UpgradeRequest
 from bridge.outcome import EndReason, Result
 from bridge.server import said_posts
 from bridge.server.answer import CALL_ID_BYTES
 from bridge.server.arrival import DIVERTED_ENDS
+from bridge.server.call_options import abilities_of, common_options, route_options
 from bridge.server.carrier_control import CarrierControl
 from bridge.server.chronicle import Chronicle
 from bridge.server.digits_out import TypedDigits
 from bridge.server.flight_desk import FlightDesk
-from bridge.server.handing import WHISPER_S
 from bridge.server.hold_audio import load_hold_audio
 from bridge.server.logs import get_logger
 from bridge.server.metrics import HOP_BUCKETS_S, HopHistogram, Metrics
@@ -57,13 +54,6 @@ DIVERT_TO, LANGUAGE, CONVERSATION_ID, APOLOGISED = "divert_to", "language", "con
 """What is remembered of a call's end besides the reason, for the carrier's fallback: where it sends the caller, the
 language of the call, its latest conversation, and whether the caller was told of the failure already."""
 
-CLEANING_UP_S = 44.0
-"""What a transfer may take beyond ringing and asking: requests to the carrier with their time-outs, the way back of the
-stream. Its own bounds are tighter; this one answers the agent even when they all fail."""
-
-TRANSFER_KINDS = {"conference": TransferKind.WARM, "blind": TransferKind.BLIND}
-"""TRANSFER_TYPE; ``auto`` leaves it to ``bridge.calls.tools``."""
-
 TRANSCRIPT_KEY = "transcript:{call_sid}"
 TRANSCRIPT_TTL_S = 60.0
 """A carrier asks what to do with a broken call within seconds."""
@@ -72,20 +62,7 @@ BROKEN_LINE = (outcome.CARRIER_LOST, outcome.CARRIER_SILENT, outcome.BUG, outcom
 """Ends that are the line's or ours, and not the agent's: another media stream may well work."""
 
 
-def _machine_options(route: Resolved, placed: OutboundCall | None) -> MachineOptions:
-    """What is done about machines: as the request says that placed the call, else as its route does."""
-    if placed is None:
-        return route.machine
-    return replace(
-        route.machine,
-        message=placed.message or route.machine.message,
-        awaits_end=placed.detection == "detect_message_end",
-        actions={verdict: MachineAction(action) for verdict, action in placed.actions.items()},
-    )
-
-
 PARTING_POLL_S = 0.05
-
 
 OUTBOUND = CallKind.OUTBOUND.value
 
@@ -204,21 +181,7 @@ class Bridge:
 
     def _take_options(self, settings: Settings) -> None:
         """What calls begin with."""
-        self.call_options = CallOptions(
-            settings.caller_buffer_ms,
-            int(settings.playout_queue_s * 1000),
-            keypad=settings.keypad_options,
-            results_wait_s=settings.genesys_output_wait_s,
-            hold_audio=self._hold_audio,
-            tools=ToolOptions(
-                names=settings.tool_name_map,
-                default_kind=TRANSFER_KINDS.get(settings.transfer_type),
-            ),
-            tool_timeout_s=settings.tool_timeout_s,
-            transfer_timeout_s=settings.transfer_ring_s + WHISPER_S + CLEANING_UP_S,
-            reconnect_s=settings.agent_reconnect_s if settings.agent_reconnect else 0.0,
-            apologise=settings.apology_audio is not None,
-        )
+        self.call_options = common_options(settings, self._hold_audio)
         self.flight_options = None
         if self.parts.flights is not None and settings.flight_recorder != "off":
             self.flight_options = FlightOptions(settings.flight_recorder_kb * 1024, settings.flight_audio)
@@ -230,27 +193,13 @@ class Bridge:
         self, spec: CarrierSpec, route: Resolved, caller: str, placed: OutboundCall | None = None
     ) -> CallOptions:
         """What a call of this carrier and route begins with; ``placed``: we have called, and know why."""
-        common = self.call_options
-        return replace(
-            common,
-            keypad=route.keypad,
-            machine=_machine_options(route, placed),
-            tools=replace(common.tools, transfer_allow=route.transfer_allow, http_tools=self.tools),
-            abilities=self.abilities_of(spec, caller),
+        return route_options(
+            self.call_options,
+            route,
+            abilities_of(self.control_of(spec.name), spec, caller),
+            http_tools=self.tools,
+            placed=placed,
         )
-
-    def abilities_of(self, spec: CarrierSpec, caller: str) -> Abilities:
-        """What can be done for a call of this carrier, with the credentials that there are."""
-        control = self.control_of(spec.name)
-        transfers = control.transfers if control is not None else frozenset()
-        if not caller.startswith(("sip:", "sips:")):
-            transfers -= {TransferKind.REFER}
-        if spec.takes_results:
-            transfers |= {TransferKind.FLOW}
-        tones = spec.tones
-        if tones in (ToneWay.CONTROL, ToneWay.EXCURSION):
-            tones = control.tones if control is not None else ToneWay.NONE
-        return Abilities(transfers, tones)
 
     def control_of(self, provider: str) -> CarrierControl | None:
         """The carrier's control client; None where it has none, or no credentials."""

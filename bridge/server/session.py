@@ -27,17 +27,15 @@ from bridge.calls.stats import CallStats
 from bridge.convai.protocol import Conversation
 from bridge.events import CallInfo
 from bridge.leg import CarrierSpec, CloseSocket, LegOptions, Outgoing, UpgradeRequest
-from bridge.outcome import EndReason, Result
-from bridge.server.aftermath import begin_recording, conclude
+from bridge.outcome import EndReason
+from bridge.server.aftermath import close_books
 from bridge.server.agent_end import AgentEnd
-from bridge.server.arrival import let_go
 from bridge.server.duties import HANG_UP_WAIT_S, carry_out, hang_up_and_close, wants_hang_up
 from bridge.server.facts import CallFacts
 from bridge.server.flight_desk import begin_header
-from bridge.server.listening import LISTEN_EVERY_S, CallerEar, begin_listening
+from bridge.server.listening import LISTEN_EVERY_S, CallerEar
 from bridge.server.logs import get_logger
 from bridge.server.metrics import HopHistogram
-from bridge.server.said_posts import begin_posts, end_posts
 from bridge.server.side_work import SideWork
 from bridge.server.sockets import MediaSocket, Nobody, discard
 
@@ -357,58 +355,16 @@ class Session:
         else:
             socket.close(message.code, message.reason)
 
-    def let_in(self) -> None:
-        """The call has its slot."""
-        bridge, provider = self.bridge, self.spec.name
-        self.admitted_s = monotonic()
-        bridge.metrics.calls_started.labels(provider, "yes" if self.facts.is_burst else "no").inc()
-        bridge.metrics.calls_active.labels(provider).inc()
-        route = self.facts.route
-        self.log.info("call_started", admission=self.facts.admission, agent_id=route.agent_id if route else "")
-        begin_posts(self)
-        self.step(self.call.admit)
-        if not self._finished:
-            begin_recording(self)
-            begin_listening(self)
-            bridge.chronicle.began(self)
-
     def finish(self, reason: EndReason, detail: str) -> None:
-        """The call's end, once: slot, task, counters, record, log line. The leg may still have to say good-bye."""
+        """The call's end, once. The leg may still have to say good-bye."""
         if self._finished:
             return
         self._finished = True
-        bridge, provider, facts = self.bridge, self.spec.name, self.facts
-        facts.end, facts.end_detail, facts.ended_at = reason, detail, time.time()
-        duration_s = 0.0
-        if self.admitted_s != math.inf:
-            duration_s = monotonic() - self.admitted_s
-            bridge.metrics.calls_active.labels(provider).dec()
-            bridge.metrics.call_duration.labels(provider).observe(duration_s)
-            bridge.chronicle.ended(self)
-            bridge.after(self._loop.create_task(conclude(self)))
-            end_posts(self)
-        elif self.call.info is not None:
-            bridge.chronicle.refused(self)
-            bridge.after(self._loop.create_task(let_go(self, self.call.info)))
-        bridge.call_over(self, reason)
         self.side.cancel()
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._timer_at_s = None, math.inf  # a leg with a parting of its own arms another
-        bridge.metrics.call_ended(provider, reason, self.call.stats, facts.caller_to_agent, facts.agent_to_caller)
-        bridge.metrics.turns_over(provider, self.call.turns)
-        if self.flight is not None:
-            bridge.after(self._loop.create_task(bridge.keep_flight(self, reason, detail)))
-        log = self.log.info if reason.result is Result.SUCCESS else self.log.warning
-        log(
-            "call_ended",
-            result=reason.result.value,
-            reason=reason.reason,
-            detail=detail,
-            advice=reason.advice,
-            duration_s=round(duration_s, 3),
-            **{name: value for name, value in self.call.stats.as_dict().items() if value},
-        )
+        close_books(self, reason, detail)
 
     def bug(self) -> None:
         """An exception of ours: end this call, whatever state it is in; the others go on."""

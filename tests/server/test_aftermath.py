@@ -15,7 +15,7 @@ import pytest
 from bridge.errors import LocalError
 from bridge.providers.twilio import SPEC
 from bridge.server import aftermath, results
-from bridge.server.aftermath import pause_recording, resume_recording
+from bridge.server.listening import pause_recording, resume_recording
 from bridge.server.recording.manager import Recorder
 from bridge.server.recording.options import RecordingOptions
 from bridge.server.service import Bridge

@@ -170,9 +170,8 @@ async def test_no_agent_for_this_call(lines: list[dict[str, Any]]) -> None:
 
 
 async def test_the_routes_agent_branch_and_environment_are_connected() -> None:
-    """The call was placed by the bridge: the number that it came from decides."""
     routing = parse_routing(
-        {"routes": [{"number": "+15550100", "agent": "agent_7", "branch": "b1", "environment": "staging"}]}
+        {"routes": [{"number": "+15550199", "agent": "agent_7", "branch": "b1", "environment": "staging"}]}
     )
     bridge = offline_bridge(routing=routing)
     claims = msgspec.structs.replace(CLAIMS, direction="inbound")
@@ -181,7 +180,7 @@ async def test_the_routes_agent_branch_and_environment_are_connected() -> None:
     record = table.records.last
     assert (record.agent_id, record.route, record.environment, record.branch) == (
         "agent_7",
-        "+15550100",
+        "+15550199",
         "staging",
         "b1",
     )

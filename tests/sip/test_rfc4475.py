@@ -15,7 +15,7 @@ from bridge.sip.errors import NotSip, Rejection
 from bridge.sip.framing import Lost, StreamEvent, StreamFramer, parse_datagram
 from bridge.sip.message import Request, Response, is_answerable, make_response, reject
 from bridge.sip.uri import OtherUri, SipUri
-from bridge.sip.values import Address, parse_via, parse_vias
+from bridge.sip.values import Address, parse_vias
 
 FILES = Path(__file__).parents[1] / "vectors/sip/rfc4475"
 EVERYTHING = Abilities(
@@ -445,7 +445,7 @@ def test_every_request_can_be_answered_and_stamped(path: Path) -> None:
         answer = parse_datagram(make_response(stamped, 500, to_tag="t").encode())
         assert isinstance(answer, Response)
         if message.flaw is None and path.stem != "badinv01":
-            assert parse_via(stamped.headers.all("Via")[0].split("  ,")[0].split(",")[0]).received == "198.51.100.7"
+            assert parse_vias(stamped.headers.all("Via"))[0].received == "198.51.100.7"
 
 
 def all_at_once(text: bytes) -> list[StreamEvent]:
@@ -460,12 +460,9 @@ def byte_by_byte(text: bytes) -> list[StreamEvent]:
 @pytest.mark.parametrize("name", sorted(FIT_FOR_STREAMS))
 def test_on_a_stream_as_in_a_datagram(name: str) -> None:
     message = parse_datagram(data(name))
-    body = data(name).partition(b"\r\n\r\n")[2]
-    surplus = b"\r\n" if name == "multi01" else b""  # behind its body
-    assert body.endswith(surplus)
     once, twice = all_at_once(data(name)), all_at_once(data(name) + data(name))
-    assert once[0] == message and len(once) == 1 + bool(surplus)
-    assert [event for event in twice if isinstance(event, Request | Response)] == [message, message]
+    assert once == [message]
+    assert twice == [message, message]
     assert byte_by_byte(data(name)) == once
 
 
