@@ -107,6 +107,7 @@ class DelayEstimator:
     def _lower(self, buckets: int) -> None:
         """The floor falls: every count is that much further above it."""
         self._anchor -= buckets
+        self._since = RECOUNT
         kept = max(0, BUCKETS - buckets)
         beyond = sum(self._counts[kept:])
         self._counts = ([0] * min(buckets, BUCKETS) + self._counts[:kept])[:BUCKETS]
@@ -115,6 +116,7 @@ class DelayEstimator:
     def _raise(self, buckets: int) -> None:
         """The floor rises: what was below it counts as on it."""
         self._anchor += buckets
+        self._since = RECOUNT
         below = sum(self._counts[:buckets])
         self._counts = (self._counts[buckets:] + [0] * buckets)[-BUCKETS:]
         self._counts[0] += below

@@ -37,7 +37,7 @@ def test_another_media_type_is_none_of_ours() -> None:
     assert parse_info("application/media_control+xml", b"<x/>") is None
 
 
-@pytest.mark.parametrize("body", [b"", b"Signal=", b"Signal=16", b"Signal=flash", b"12", b"\xff", b"Duration=10"])
+@pytest.mark.parametrize("body", [b"", b"Signal=", b"Signal=16", b"Signal=flash", b"123", b"\xff", b"Duration=10"])
 def test_what_is_no_key_is_refused_without_being_shown(body: bytes) -> None:
     with pytest.raises(RemoteError) as caught:
         parse_info(RELAY, body)

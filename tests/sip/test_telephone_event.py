@@ -108,8 +108,8 @@ def test_a_key_that_is_held_for_longer_than_a_duration_can_say() -> None:
     second = [(100 + 65535, payload(1, duration), False) for duration in (160, 65535)]
     last = [(100 + 2 * 65535, payload(1, 8000, is_end=True), False)] * 3
     assert receive(first + second + last) == [Digit("1", (2 * 65535 + 8000) // 8)]
-    without_the_full_ones = first[:2] + second[:1] + last
-    assert receive(without_the_full_ones)[-1].duration_ms in ((2 * 65535 + 8000) // 8, (65535 + 8000) // 8, 1000)
+    # The updates that say that a segment is full may be lost.
+    assert receive(first[:2] + second[:1] + last) == [Digit("1", (2 * 65535 + 8000) // 8)]
 
 
 def test_a_late_packet_of_the_segment_before_is_no_news() -> None:
