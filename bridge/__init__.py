@@ -2,7 +2,7 @@
 
 The layers, lowest first; each may import only from those before it (``tests/test_layers.py`` checks it):
 
-``errors, outcome, media`` <- ``events, leg, auth`` <- ``providers | convai`` <- ``calls``
+``errors, outcome, media`` <- ``events, leg, auth`` <- ``providers | sip | convai`` <- ``calls``
 <- ``settings, config, readme, web, server, simulators`` <- ``bench, doctor, replay, cli, cli_*``
 """
 

@@ -1,14 +1,13 @@
-"""SIP digest authentication, both sides: who calls us proves that he knows a password, and so do we to a trunk.
+"""SIP digest authentication: the response itself, and the server that challenges whoever calls us.
 
-Theory of operation, server: a nonce is a time and chance, signed; so nothing is kept for strangers who only ask.
+Theory of operation: a nonce is a time and chance, signed; so nothing is kept for strangers who only ask.
 Once credentials are right, the uses of their nonce are kept in a bounded book, and each count works once (a window of
 64 allows for datagrams that overtake each other). Where the book is full the oldest nonce leaves it, and with it every
 nonce issued up to then counts as stale: forgetting costs a client one more round, and never lets a replay through.
 
-Decisions. Challenges name SHA-256 first and MD5 second (RFC 8760 section 2.4) and offer ``auth`` only: trunks pass
+Decisions. Challenges name SHA-256 first and MD5 second (RFC 8760 section 2.3) and offer ``auth`` only: trunks pass
 SBCs that rewrite SDP, which ``auth-int`` would break; credentials without qop are refused, since RFC 3261 section
-22.4 makes clients send it. A client takes the strongest algorithm, ``auth`` before ``auth-int``, and answers old
-challenges without qop. The URI of credentials is not compared with the Request-URI, because proxies rewrite that.
+22.4 makes clients send it. The URI of credentials is not compared with the Request-URI, because proxies rewrite that.
 
 ACK and CANCEL are never challenged and retransmissions must not come here twice: both belong to the transaction.
 Pure: times, chance and passwords are arguments. Sources: RFC 3261 section 22, RFC 7616, RFC 8760, RFC 2617.
@@ -25,21 +24,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from bridge.auth.sip_digest_header import (
-    Algorithm,
-    DigestChallenge,
-    DigestCredentials,
-    Qop,
-    parse_challenges,
-    parse_credentials,
-)
+from bridge.auth.sip_digest_header import Algorithm, DigestChallenge, DigestCredentials, Qop, parse_credentials
 from bridge.errors import LocalError
-
-MAX_ATTEMPTS = 3
-"""Requests sent again because of a challenge: a first one, a stale nonce, a second proxy."""
-
-MAX_REALMS = 4
-"""Realms that one client answers at a time; the oldest is forgotten."""
 
 _MIN_SECRET_BYTES = 16
 _ENTROPY_BYTES = 8
@@ -272,117 +258,3 @@ def _use(uses: _Uses, count: int) -> bool:
         return False
     uses.seen |= bit
     return True
-
-
-class ChallengeKind(enum.Enum):
-    """Who challenges: the other end or a proxy on the way. The value is the status."""
-
-    USER = 401
-    PROXY = 407
-
-    @property
-    def challenge_header(self) -> str:
-        """The header that the challenges are in."""
-        return "WWW-Authenticate" if self is ChallengeKind.USER else "Proxy-Authenticate"
-
-    @property
-    def credentials_header(self) -> str:
-        """The header that the answer goes into."""
-        return "Authorization" if self is ChallengeKind.USER else "Proxy-Authorization"
-
-
-@dataclass(frozen=True, slots=True)
-class SipAccount:
-    """A user name, which may carry a domain, and its password."""
-
-    username: str
-    password: str = field(repr=False)
-
-
-@dataclass(slots=True)
-class _Answered:
-    challenge: DigestChallenge
-    uses: int = 0
-
-
-class DigestClient:
-    """Answers the challenges of one trunk, for all requests of a dialog or of a trunk."""
-
-    def __init__(self, account: SipAccount) -> None:
-        self._account = account
-        self._answered: OrderedDict[tuple[ChallengeKind, str], _Answered] = OrderedDict()
-
-    def challenged(self, kind: ChallengeKind, values: Iterable[str], attempt: int) -> bool:
-        """Take the challenges of a 401 or 407; whether the request is worth sending again, with ``fields``.
-
-        ``attempt`` counts the challenges to this request, from 0. From the second on, only a stale nonce or a realm
-        that was not answered yet is worth it: otherwise the password is wrong.
-        """
-        if attempt >= MAX_ATTEMPTS:
-            return False
-        worth_it = False
-        for challenge in _strongest(parse_challenges(values)):
-            key = (kind, challenge.realm)
-            if attempt and key in self._answered and not challenge.stale:
-                continue
-            self._answered[key] = _Answered(challenge)
-            worth_it = True
-        while len(self._answered) > MAX_REALMS:
-            self._answered.popitem(last=False)
-        return worth_it
-
-    def fields(self, method: str, uri: str, cnonce: str, body: bytes = b"") -> tuple[tuple[str, str], ...]:
-        """The headers with our credentials for the next request, none before a challenge.
-
-        ``uri`` is the Request-URI as it is sent, ``cnonce`` is random. Each call uses a nonce count. An ACK repeats
-        the headers of its INVITE instead (RFC 3261 section 22.1), and a CANCEL has none.
-        """
-        return tuple(
-            (kind.credentials_header, str(self._credentials(answered, method, uri, cnonce, body)))
-            for (kind, _), answered in self._answered.items()
-        )
-
-    def _credentials(self, answered: _Answered, method: str, uri: str, cnonce: str, body: bytes) -> DigestCredentials:
-        challenge, account = answered.challenge, self._account
-        answered.uses += 1
-        if challenge.qop is None and not challenge.algorithm.is_session:
-            cnonce = ""
-        response = compute_response(
-            DigestInput(
-                challenge.algorithm,
-                account.username,
-                challenge.realm,
-                account.password,
-                challenge.nonce,
-                method,
-                uri,
-                challenge.qop,
-                answered.uses,
-                cnonce,
-                body,
-            )
-        )
-        return DigestCredentials(
-            account.username,
-            challenge.realm,
-            challenge.nonce,
-            uri,
-            response,
-            challenge.algorithm,
-            challenge.algorithm_named,
-            challenge.qop,
-            answered.uses,
-            cnonce,
-            challenge.opaque,
-        )
-
-
-def _strongest(challenges: Iterable[DigestChallenge]) -> tuple[DigestChallenge, ...]:
-    """One challenge for each realm: the strongest, among equals the first."""
-    strength = {algorithm: place for place, algorithm in enumerate(Algorithm)}
-    best: dict[str, DigestChallenge] = {}
-    for challenge in challenges:
-        known = best.get(challenge.realm)
-        if known is None or strength[challenge.algorithm] < strength[known.algorithm]:
-            best[challenge.realm] = challenge
-    return tuple(best.values())

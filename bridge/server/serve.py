@@ -204,3 +204,4 @@ async def serve(
         finally:
             server.end_calls()
             await bridge.wait_partings(HURRIED_PARTING_S)
+            await bridge.give_up_jobs()

@@ -370,6 +370,13 @@ class Bridge:
         while self.parting and monotonic() < deadline_s:  # noqa: ASYNC110 -- once, at the very end
             await asyncio.sleep(PARTING_POLL_S)
 
+    async def give_up_jobs(self) -> None:
+        """End what still goes on after calls: nobody waits for late results of a process that stops."""
+        jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
     def refuses_at_the_door(self, spec: CarrierSpec) -> bool:
         """Whether the operator wants this carrier refused before its call is offered, and there is no slot."""
         if getattr(self.settings, f"{spec.name}_when_full", "") != "refuse":

@@ -37,7 +37,7 @@ class Abilities:
     methods: tuple[str, ...]
     """Also the value of Allow."""
     extensions: tuple[str, ...] = ()
-    """Option tags that a peer may require; also the value of Supported."""
+    """Option tags that a peer may require, lower case; also the value of Supported."""
     content_types: tuple[str, ...] = ("application/sdp",)
     """Bodies that are read, lower case; also the value of Accept."""
 
@@ -91,8 +91,7 @@ def _extensions(request: Request, abilities: Abilities) -> Rejection | None:
         required = tokens(request.headers.all("Require"))
     except HeaderError:
         return Rejection(400, "Malformed Require")
-    known = {tag.lower() for tag in abilities.extensions}
-    unknown = [tag for tag in required if tag.lower() not in known]
+    unknown = [tag for tag in required if tag.lower() not in abilities.extensions]
     if not unknown:
         return None
     return Rejection(420, "Bad Extension", (("Unsupported", ", ".join(unknown[:MAX_NAMED_TAGS])),))
@@ -123,7 +122,7 @@ def _is_optional(disposition: str) -> bool:
 
 
 def _accept(request: Request) -> Rejection | None:
-    """RFC 3261 section 20.1: an answer in SDP must be acceptable (RFC 4475 section 3.3.14)."""
+    """RFC 3261 section 20.1: an answer in SDP must be acceptable (RFC 4475 section 3.3.15)."""
     values = request.headers.all("Accept")
     if request.method not in _ANSWERS_WITH_SDP or not values:
         return None

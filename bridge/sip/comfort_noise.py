@@ -2,8 +2,8 @@
 
 Public: ``ComfortNoise``, ``parse_noise``, ``NoiseDescription``.
 
-Source: RFC 3389 section 3.1 (level: 0 to 127 below overload, in dBov), 3.2 and 3.3 (reflection coefficients, 8 bits
-each, ``258 * (N - 127)`` in units of 1/32768).
+Source: RFC 3389 section 3.1 (level: 0 to 127 below overload, in dBov), 3.2 (reflection coefficients, 8 bits each,
+``258 * (N - 127)`` in units of 1/32768).
 
 Theory of operation. White noise through an all-pole filter would cost a loop over every sample. Instead half a second
 of noise is shaped once per description in the frequency domain; an inverse Fourier transform repeats without a seam,
@@ -29,6 +29,9 @@ MAX_ORDER = 12
 LOUDEST_DBOV = -30
 """Louder "comfort" noise is played at this: a peer's mistake, or malice, should not drown the call."""
 _FULL_SCALE = 32767.0
+_NEUTRAL = 127
+_RESERVED = 255
+"""No coefficient (section 3.2 goes to 254); taken as none."""
 _LARGEST_REFLECTION = 0.99
 """Keeps the filter stable and its peaks finite."""
 _PHASES = np.exp(2j * np.pi * np.random.default_rng(3389).random(BLOCK // 2 + 1))
@@ -48,7 +51,8 @@ def parse_noise(payload: bytes) -> NoiseDescription:
     """Read a packet's payload. Raises ``RemoteError`` if it is empty; every other one means something."""
     if not payload:
         raise RemoteError("comfort noise: the payload is empty")
-    reflection = tuple(258 * (number - 127) / 32768 for number in payload[1 : 1 + MAX_ORDER])
+    numbers = (_NEUTRAL if number == _RESERVED else number for number in payload[1 : 1 + MAX_ORDER])
+    reflection = tuple(258 * (number - _NEUTRAL) / 32768 for number in numbers)
     return NoiseDescription(-(payload[0] & 0x7F), reflection)
 
 

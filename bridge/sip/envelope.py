@@ -34,7 +34,7 @@ from bridge.sip.values import (
 HIGHEST_MAX_FORWARDS = 255
 """RFC 3261 section 20.22."""
 DEFAULT_MAX_FORWARDS = 70
-"""What a missing Max-Forwards counts as (RFC 3261 section 16.3)."""
+"""What a missing Max-Forwards counts as: the value that a proxy would put in (RFC 3261 section 16.6 item 3)."""
 
 _ONCE = ("To", "From", "CSeq", "Call-ID", "Max-Forwards", "Content-Type")
 """Headers with one value: two readers could take different ones (RFC 4475 section 3.3.8)."""

@@ -29,7 +29,7 @@ _LINE_ENDS = b"\r\n"
 def parse_datagram(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Message | None:
     """The message in a datagram; None = a keep-alive, to be ignored. Raises ``NotSip``.
 
-    What follows the end of the body is dropped (RFC 4475 section 3.1.1.13 has a second request there).
+    What follows the end of the body is dropped (RFC 4475 section 3.1.1.8 has a second request there).
     """
     data = data.lstrip(_LINE_ENDS)
     if not data:

@@ -199,7 +199,11 @@ class JitterBuffer:
             self.counts.overflowed += 1
 
     def push_noise(self, packet: RtpPacket, now: float) -> None:
-        """Take a comfort noise packet: what follows its timestamp is noise until audio comes again."""
+        """Take a comfort noise packet: what follows its timestamp is noise until audio comes again.
+
+        The first packet of a telephone-event, with an empty payload, says likewise that silence follows: senders leave
+        the audio out meanwhile.
+        """
         timestamp = self._unwrapped(packet, int(now * RATE_HZ))
         self.noise = packet.payload
         if self._noise_at is None:
@@ -213,7 +217,7 @@ class JitterBuffer:
         excess = self._excess = int(now * RATE_HZ) - play - self._delay.wanted
         if not self._is_playing:
             if excess < 0 or not (self._packets or self._noise_at is not None):
-                return Gap.PAUSE if self._noise_at is None else Gap.NOISE
+                return Gap.NOISE if self._noise_at is not None and self._noise_at <= play else Gap.PAUSE
             self._is_playing, self._underrun = True, 0
         if excess < _INSERT_BELOW and self._noise_at is None:
             self.counts.inserted += 1

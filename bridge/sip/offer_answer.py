@@ -326,8 +326,8 @@ def _named_types(media: Media) -> dict[int, str]:
     """Payload type to ``name/rate`` in lower case, in the line's order, without those that nothing names."""
     maps: dict[str, str] = {}
     for value in media.values("rtpmap"):
-        mapped, _, name = value.partition(" ")
-        maps.setdefault(mapped, name.strip().lower().removesuffix("/1"))
+        mapped, *name = value.split(maxsplit=1)[:2] or [""]
+        maps.setdefault(mapped, "".join(name).lower().removesuffix("/1"))
     names: dict[int, str] = {}
     for token in media.formats:
         if not (token.isascii() and token.isdigit() and len(token) <= 3 and int(token) <= LAST_TYPE):

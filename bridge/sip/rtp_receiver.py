@@ -1,6 +1,6 @@
 """The receiver of one call's RTP: from a datagram to a packet worth playing, with everything doubtful kept out.
 
-Public: ``RtpReceiver``, ``ReceiverOptions``.
+Public: ``RtpReceiver``, ``ReceiverOptions``, ``Totals``.
 
 Order of the checks: form (``rtp``), payload type as negotiated, source (``rtp_source``), SSRC, sequence number
 (``rtp_statistics``). What it is not: the jitter buffer; when ``generation`` has changed, the owner resets that one.
@@ -35,6 +35,22 @@ class ReceiverOptions:
     clock_hz: int = 8000
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Packets of a whole call, over all its streams."""
+
+    expected: int = 0
+    received: int = 0
+    """Without duplicates."""
+    duplicates: int = 0
+    reordered: int = 0
+
+    @property
+    def loss(self) -> float:
+        """The part that did not come, 0 to 1."""
+        return max(0.0, 1 - self.received / self.expected) if self.expected else 0.0
+
+
 class RtpReceiver:
     """One call's receiving side."""
 
@@ -43,6 +59,7 @@ class RtpReceiver:
         "_candidate",
         "_heard_at",
         "_options",
+        "_past",
         "generation",
         "last_arrival",
         "latch",
@@ -66,9 +83,28 @@ class RtpReceiver:
         """Of the stream in use; ``None`` until its first packet."""
         self.last_arrival: float | None = None
         """When the last good packet came: what the RTP time-out looks at."""
+        self._past = Totals()
         self._heard_at = 0.0
         self._candidate: int | None = None
         self.renegotiated(options)
+
+    @property
+    def totals(self) -> Totals:
+        """What the call's record says."""
+        past, present = self._past, self.statistics
+        if present is None:
+            return past
+        return Totals(
+            past.expected + present.past_expected + present.expected,
+            past.received + present.past_received + present.received,
+            past.duplicates + present.duplicates,
+            past.reordered + present.reordered,
+        )
+
+    @property
+    def last_heard(self) -> tuple[int, int] | None:
+        """SSRC and last sequence number: what the port's next call is to take for stale."""
+        return None if self.ssrc is None or self.statistics is None else (self.ssrc, self.statistics.highest)
 
     def renegotiated(self, options: ReceiverOptions) -> None:
         """Other payload types hold from now on."""
@@ -86,7 +122,7 @@ class RtpReceiver:
         if payload_type not in self._accepted:
             self.unexpected += 1
             return None
-        verdict = self.latch.judge(source, packet.ssrc, now)
+        verdict = self.latch.judge(source, packet.ssrc, packet.sequence, now)
         if verdict is not Verdict.KNOWN and verdict is not Verdict.LEARNT:
             return None
         if packet.ssrc != self.ssrc or verdict is Verdict.LEARNT:
@@ -100,9 +136,13 @@ class RtpReceiver:
         assert statistics is not None  # set with the SSRC
         self._candidate = None
         is_event = packet.payload_type in self._options.event_types
+        if is_event and not statistics.is_near(packet.sequence):
+            # Keys played from a recording into a stream (SIPp does) have numbers of their own: audio goes on as before.
+            self.last_arrival = self._heard_at = now
+            return True
         place = statistics.place(packet.sequence)
         if place is Place.JUMP:
-            return is_event
+            return False
         if place is Place.RESTART:
             self.generation += 1
         self.last_arrival = self._heard_at = now
@@ -125,6 +165,7 @@ class RtpReceiver:
         """A stream begins."""
         if self.ssrc is not None:
             self.generation += 1
+            self._past = self.totals
         self.ssrc = packet.ssrc
         self._candidate = None
         self.statistics = StreamStatistics(packet.sequence, self._options.clock_hz)

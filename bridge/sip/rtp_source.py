@@ -7,12 +7,14 @@ RFC 4961 and RFC 7362 section 4). Whoever sends to our port first would get the 
 would a caller of the port's last call that still sends. Theory of operation:
 
 * While nothing is learnt, the first valid packet is (``LEARN``): carriers wait for our first packet as we for theirs.
-* A packet from the very address of the SDP wins over any other that was learnt, within ``learn_s`` of the first packet.
+* Within ``learn_s`` of the first packet, a better source wins at once: the very address of the SDP over all others, and
+  kin (the SDP's host, or a host that the caller names, such as signalling's) over strangers.
 * Any other source takes over only after ``CHALLENGE_PACKETS`` packets in a row of its own and while the one in use has
-  been silent: ``switch_s`` inside the learning time; later ``kin_silence_s`` for kin (same host as the SDP's or as the
-  one in use, as after a NAT rebinding) and ``stranger_silence_s`` for anybody else.
+  been silent: ``switch_s`` inside the learning time; later ``kin_silence_s`` for kin and for the host of the one in use
+  (as after a NAT rebinding), and ``stranger_silence_s`` for anybody else.
 * At most ``MAX_RELEARNS`` times; a new SDP (``expect``) begins anew.
-* An SSRC of the port's previous call is never listened to (``stale``).
+* A stream of the port's previous call that goes on where it was is not listened to (``stale``). The same SSRC with
+  other sequence numbers is: players of recordings (SIPp) use one SSRC for all calls.
 
 What it is not: proof of identity; that takes SRTP. Pure: time is an argument.
 """
@@ -21,13 +23,18 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from bridge.sip.rtp import SEQUENCE_MASK
 
 Address = tuple[str, int]
 """Host (a literal IP address as the socket reports it) and port."""
 
 CHALLENGE_PACKETS = 5
 """100 ms of audio: a stray packet or two move nothing."""
+STALE_SPAN = 3000
+"""A minute of packets: how far a left-over stream may have gone on since it was last heard."""
 MAX_RELEARNS = 10
 """Of one description: NAT rebinding is rare, two sources that take turns are no call."""
 
@@ -69,6 +76,7 @@ class SourceLatch:
         "_challenger_packets",
         "_expected",
         "_heard_at",
+        "_kin",
         "_learn_until",
         "_options",
         "_stale",
@@ -78,11 +86,20 @@ class SourceLatch:
     )
 
     def __init__(
-        self, options: LatchOptions, expected: Address | None = None, stale: frozenset[int] = frozenset()
+        self,
+        options: LatchOptions,
+        expected: Address | None = None,
+        stale: Mapping[int, int] | None = None,
+        kin: frozenset[str] = frozenset(),
     ) -> None:
-        """``expected`` is the SDP's address if it is one to send to; ``stale`` are SSRCs of the port's last call."""
+        """``expected`` is the SDP's address if it is one to send to.
+
+        ``stale`` has the SSRCs of the port's last call with their last sequence numbers; ``kin`` are hosts that may
+        well send for the peer (where its signalling comes from).
+        """
         self._options = options
-        self._stale = stale
+        self._kin = kin
+        self._stale = dict(stale or {})
         self.source: Address | None = None
         """Where packets come from; ``None`` until the first."""
         self.relearns = 0
@@ -108,9 +125,9 @@ class SourceLatch:
             self.relearns = 0
             self._challenger = None
 
-    def judge(self, source: Address, ssrc: int, now: float) -> Verdict:
+    def judge(self, source: Address, ssrc: int, sequence: int, now: float) -> Verdict:
         """Say what to do with a valid packet (version, payload type) that has just come from ``source``."""
-        if ssrc in self._stale:
+        if self._stale and self._is_stale(ssrc, sequence):
             self.strangers += 1
             return Verdict.STALE
         if source == self.source:
@@ -120,14 +137,21 @@ class SourceLatch:
         if self.source is None:
             self._learn_until = now + self._options.learn_s
             return self._learn(source, now)
-        is_the_sdp_s = source == self._expected and now <= self._learn_until
-        if self.relearns < MAX_RELEARNS and (is_the_sdp_s or self._has_won(source, now)):
+        is_better = now <= self._learn_until and self._rank(source) > self._rank(self.source)
+        if self.relearns < MAX_RELEARNS and (is_better or self._has_won(source, now)):
             self.relearns += 1
             return self._learn(source, now)
         self.strangers += 1
         return Verdict.STRANGER
 
     # --- private ---
+
+    def _is_stale(self, ssrc: int, sequence: int) -> bool:
+        last = self._stale.get(ssrc)
+        if last is None or sequence - last & SEQUENCE_MASK >= STALE_SPAN:
+            return False
+        self._stale[ssrc] = sequence
+        return True
 
     def _learn(self, source: Address, now: float) -> Verdict:
         self.source = source
@@ -145,5 +169,11 @@ class SourceLatch:
         """How long the source in use must have been silent for this one to take over."""
         if now <= self._learn_until:
             return self._options.switch_s
-        hosts = {known[0] for known in (self.source, self._expected) if known}
-        return self._options.kin_silence_s if source[0] in hosts else self._options.stranger_silence_s
+        is_kin = self._rank(source) > 0 or (self.source is not None and source[0] == self.source[0])
+        return self._options.kin_silence_s if is_kin else self._options.stranger_silence_s
+
+    def _rank(self, source: Address) -> int:
+        """How well a source fits the description: 2 = its very address, 1 = kin, 0 = a stranger."""
+        if self._expected is not None and source[0] == self._expected[0]:
+            return 2 if source == self._expected else 1
+        return int(source[0] in self._kin)

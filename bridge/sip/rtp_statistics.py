@@ -56,6 +56,8 @@ class StreamStatistics:
         "cycles",
         "duplicates",
         "highest",
+        "past_expected",
+        "past_received",
         "received",
         "reordered",
     )
@@ -63,6 +65,10 @@ class StreamStatistics:
     def __init__(self, sequence: int, clock_hz: int = 8000) -> None:
         """``sequence`` is that of the first packet, which counts as received."""
         self._clock_hz = clock_hz
+        self.past_expected = 0
+        """What was expected before the sender began anew."""
+        self.past_received = 0
+        """What came before that."""
         self.duplicates = 0
         """Packets that came once more."""
         self.reordered = 0
@@ -111,6 +117,11 @@ class StreamStatistics:
         """The same in milliseconds."""
         return self._jitter * 1000 / self._clock_hz
 
+    def is_near(self, sequence: int) -> bool:
+        """Whether a number fits the stream, so that ``place`` would neither see a jump nor begin anew."""
+        delta = (sequence - self.highest) & SEQUENCE_MASK
+        return delta < MAX_DROPOUT or delta > _MODULO - MAX_MISORDER
+
     def place(self, sequence: int) -> Place:
         """Take the next packet's number into account (A.1)."""
         delta = (sequence - self.highest) & SEQUENCE_MASK
@@ -126,6 +137,8 @@ class StreamStatistics:
         if sequence != self._bad_sequence:
             self._bad_sequence = (sequence + 1) & SEQUENCE_MASK
             return Place.JUMP
+        self.past_expected += self.expected
+        self.past_received += self.received
         self._begin(sequence)
         self._last_transit = None
         return Place.RESTART

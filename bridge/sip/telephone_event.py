@@ -9,9 +9,9 @@ audio (``dtmf_info``), or the RTP around the payload (``rtp``).
 
 Theory of operation, in. A key is known by the timestamp of its beginning, so repeated, doubled and reordered packets
 find it again. It is over with the end bit, with the beginning of another one, or ``lost_end_s`` after its last packet
-when all packets with the end bit were lost. The timestamps of keys that are over are remembered, so that late packets
-do not make them anew. Keys longer than the 16 bits of a duration come in segments, each with a timestamp of its own
-that lies where the one before ended: they are one key.
+when all packets with the end bit were lost. The timestamps of keys that are over are remembered for a while, so that
+late packets do not make them anew. Keys longer than the 16 bits of a duration come in segments, each with a timestamp
+of its own that lies where the one before ended: they are one key.
 
 Pure: times are arguments. Keys are secrets (PINs): nothing here shows them in ``repr`` or in errors.
 """
@@ -34,6 +34,8 @@ MAX_BLOCKS = 16
 """Events in one payload that are looked at; senders put one."""
 REMEMBERED = 16
 """Timestamps of keys that are over: seconds of dialling."""
+FORGET_S = 1.0
+"""Silence after which a timestamp may come again as a new key: players of recorded keys (SIPp) repeat it."""
 _PAYLOAD = struct.Struct("!BBH")
 _END = 0x80
 _VOLUME = 0x3F
@@ -145,7 +147,11 @@ class EventReceiver:
     # --- private ---
 
     def _take(self, timestamp: int, block: EventBlock, marker: bool, now: float, digits: list[Digit]) -> None:
+        if self._event is None and now - self._heard_at > FORGET_S:
+            self._done.clear()
+            self._last = (0, 0)
         if timestamp in self._done or self._is_inside_last(timestamp):
+            self._heard_at = now if self._event is None else self._heard_at
             return
         if self._event is not None and timestamp != self._segment:
             if self._is_behind(timestamp):

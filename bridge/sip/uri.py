@@ -66,7 +66,7 @@ class SipUri:
 
     @property
     def loose(self) -> bool:
-        """Whether this is a loose router's URI (RFC 3261 section 16.12)."""
+        """Whether this is a loose router's URI (RFC 3261 section 19.1.1)."""
         return self.param("lr") is not None
 
     @property

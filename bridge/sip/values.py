@@ -68,7 +68,7 @@ def parse_address(text: str) -> Address:
     if bracket and not (";" in before or '"' in before):
         return _bracketed(_BLANK.sub(" ", before.strip(LWS)), text[len(before) :])
     # Without brackets, parameters are the header's, and a comma or question mark may not stand in the URI
-    # (RFC 3261 section 20.10; RFC 4475 section 3.1.2.12).
+    # (RFC 3261 section 20.10; RFC 4475 section 3.1.2.13).
     uri, semicolon, params = text.partition(";")
     uri = uri.rstrip(LWS)
     if "?" in uri or "," in uri:

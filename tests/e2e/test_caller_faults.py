@@ -16,6 +16,8 @@ pytestmark = pytest.mark.e2e
 
 OTHER_CALL = "CA00000000000000000000000000000002"
 APOLOGY = ["Say", "Hangup"]
+ONCE_MORE = ["Connect", "Redirect"]
+"""The line broke, or nobody knows what became of it: another stream may work."""
 AUDIO = twilio.media(b"\x01" * 160)
 
 
@@ -110,7 +112,8 @@ async def test_anything_before_start(start: Start, message: str) -> None:
         await caller.send(twilio.CONNECTED, message)
         assert await caller.closed() == 1000
         assert await at.ended() == ["client_error/bad_message"]
-        assert await caller.verbs() == APOLOGY
+        assert await caller.verbs() == ONCE_MORE
+        assert await caller.verbs() == APOLOGY, "once"
     assert at.agent.conversations == []
     assert at.logged("call_started") == []
 
@@ -138,7 +141,7 @@ async def test_a_carrier_that_sends_nothing_any_more(start: Start) -> None:
         await caller.dial_in()
         assert await caller.closed() == 1000
         assert await at.ended() == ["indeterminate/carrier_silent"]
-        assert await caller.verbs() == APOLOGY
+        assert await caller.verbs() == ONCE_MORE
 
 
 async def test_a_format_that_is_not_spoken(start: Start) -> None:
@@ -255,8 +258,8 @@ LEAVING: dict[Callable[[WireCaller], Awaitable[None]], tuple[str, list[str]]] = 
     stop_and_go_on: ("success/caller_hangup", ["Hangup"]),
     close_without_stop: ("success/caller_hangup", ["Hangup"]),
     close_as_going_away: ("success/caller_hangup", ["Hangup"]),
-    close_in_error: ("indeterminate/carrier_lost", APOLOGY),
-    abort: ("indeterminate/carrier_lost", APOLOGY),
+    close_in_error: ("indeterminate/carrier_lost", ONCE_MORE),
+    abort: ("indeterminate/carrier_lost", ONCE_MORE),
 }
 
 

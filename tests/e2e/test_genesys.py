@@ -334,7 +334,7 @@ async def test_a_transfer_is_an_output_of_the_call(start: Start) -> None:
     assert await ended(at) == ["success/transferred"]
     log = await at.agent.wait_ended()
     assert result.output_variables == {
-        "transfer_to": "+49 731 555-01",
+        "transfer_to": "+4973155501",
         "transfer_reason": "wants a person",
         "city": "Ulm",
         "conversation_id": log.conversation_id,

@@ -55,14 +55,15 @@ class WireCaller:
 
     # --- webhooks ---
 
-    async def post(self, path: str, *, sign: bool = True) -> httpx.Response:
-        """A webhook of this call, signed over the public URL."""
+    async def post(self, path: str, *, sign: bool = True, **fields: str) -> httpx.Response:
+        """A webhook of this call, signed over the public URL; ``fields`` come on top."""
         form = {
             "CallSid": self.call_sid,
             "AccountSid": twilio.ACCOUNT_SID,
             "From": self.caller,
             "To": self.called,
             "CallerCity": "",
+            **fields,
         }
         url = f"{self.at.settings.public_base_url}{path}"
         headers = {"X-Twilio-Signature": sign_webhook(AUTH_TOKEN, url, tuple(form.items()))} if sign else {}
@@ -80,7 +81,10 @@ class WireCaller:
         """What the fallback webhook tells Twilio to do with the caller."""
         response = await self.post("/twilio/fallback")
         assert response.status_code == 200
-        return [verb.tag for verb in ElementTree.fromstring(response.text)]
+        verbs = [verb.tag for verb in ElementTree.fromstring(response.text)]
+        if "Connect" in verbs:  # this caller does not follow; who hangs up instead gives the slot back
+            await self.post("/twilio/status", CallStatus="completed")
+        return verbs
 
     # --- the media socket ---
 

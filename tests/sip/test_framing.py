@@ -106,13 +106,11 @@ def test_keep_alives_in_pieces() -> None:
 
 def test_whether_a_message_is_unfinished() -> None:
     framer = StreamFramer()
-    assert not framer.unfinished
-    framer.receive(INFO[:10])
-    assert framer.unfinished
-    framer.receive(INFO[10:-3])
-    assert framer.unfinished
-    framer.receive(INFO[-3:])
-    assert not framer.unfinished
+    states = [framer.unfinished]
+    for piece in (INFO[:10], INFO[10:-3], INFO[-3:], PING):
+        framer.receive(piece)
+        states.append(framer.unfinished)
+    assert states == [False, True, True, False, False]
 
 
 def test_a_stream_needs_lengths() -> None:

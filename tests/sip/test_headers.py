@@ -12,7 +12,8 @@ FIELDS = Headers([("v", "a"), ("X-Call-ID", "1"), ("VIA", "b"), ("x-CALL-id", "2
 @pytest.mark.parametrize(
     ("given", "canonical"),
     [
-        ("via", "Via"), ("V", "Via"), ("call-id", "Call-ID"), ("i", "Call-ID"), ("cseq", "CSeq"), ("x", "Session-Expires"),
+        ("via", "Via"), ("V", "Via"), ("call-id", "Call-ID"), ("i", "Call-ID"), ("cseq", "CSeq"),
+        ("x", "Session-Expires"),
         ("L", "Content-Length"), ("www-authenticate", "WWW-Authenticate"), ("k", "Supported"), ("r", "Refer-To"),
         ("b", "Referred-By"), ("m", "Contact"), ("t", "To"), ("From", "From"), ("X-My-Header", "X-My-Header"),
         ("z", "z"), ("rack", "RAck"), ("n", "Identity-Info"),

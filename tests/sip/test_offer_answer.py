@@ -66,7 +66,7 @@ def test_an_offer_is_answered_with_one_codec_and_its_own_payload_types() -> None
     agreed = one.agreement
     assert agreed is not None
     assert (agreed.encoding, agreed.payload_type, agreed.receive_types) == (Encoding.ULAW, 0, {0: Encoding.ULAW})
-    assert (agreed.event_type, agreed.event_receive_types, agreed.noise_types) == (96, {96}, {13})
+    assert (agreed.event_type, agreed.event_receive_types, agreed.noise_types) == (96, frozenset({96}), frozenset({13}))
     assert agreed.audio_receive_types == {0, 13}
     assert (agreed.remote, agreed.remote_rtcp) == (("203.0.113.5", 17204), ("203.0.113.5", 17205))
     assert (agreed.peer_ptime_ms, agreed.peer_max_ptime_ms) == (30, 60)
@@ -101,6 +101,12 @@ def test_what_is_switched_off_is_neither_offered_nor_answered() -> None:
     assert "m=audio 20000 RTP/AVP 8\r\n" in one.answer(offer("8 13 101"))
     assert one.agreement is not None
     assert (one.agreement.event_type, one.agreement.noise_types) == (None, frozenset())
+
+
+@pytest.mark.parametrize("line", ["a=rtpmap:97\tPCMU/8000", "a=rtpmap:97   pcmu/8000 "])
+def test_maps_are_read_whatever_their_blanks(line: str) -> None:
+    one = session()
+    assert "m=audio 20000 RTP/AVP 97\r\n" in one.answer(offer("97", line, "a=rtpmap", "a=rtpmap:98"))
 
 
 def test_events_at_another_rate_and_unmapped_types_are_left_out() -> None:
@@ -218,14 +224,12 @@ def test_the_version_rises_with_changes_only() -> None:
 def test_our_offer_and_its_answer() -> None:
     one = session()
     assert one.offer() == OUR_OFFER
-    assert one.has_offered
     agreed = one.accept(offer("8 0 100", "a=rtpmap:100 telephone-event/8000", "a=rtcp:9000"))
-    assert not one.has_offered
     # The answer's order counts, keys go out under the answer's number, and come under either.
     assert (agreed.encoding, agreed.payload_type) == (Encoding.ALAW, 8)
     assert agreed.receive_types == {0: Encoding.ULAW, 8: Encoding.ALAW}
-    assert (agreed.event_type, agreed.event_receive_types) == (100, {100, 101})
-    assert agreed.noise_types == {13}
+    assert (agreed.event_type, agreed.event_receive_types) == (100, frozenset({100, 101}))
+    assert agreed.noise_types == frozenset({13})
     assert agreed.remote_rtcp == ("203.0.113.5", 9000)
     assert one.agreement is agreed
 
@@ -266,8 +270,9 @@ def test_an_answer_that_cannot_be_used(body: bytes, error: type[RemoteError], wo
         one.accept(body)
     assert str(caught.value) == words
     assert one.agreement is None
+    assert one.has_offered
     one.withdraw()
-    assert not one.has_offered
+    assert "a=sendrecv\r\n" in one.answer(offer())
 
 
 def test_glare_and_answers_to_nothing_are_our_own_mistakes() -> None:

@@ -34,7 +34,8 @@ def test_start_lines(line: bytes, start: RequestLine | StatusLine) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"", b" ", b"INVITE", b"INVITE sip:a@b", b"INVITE sip:a@b SIP", b"INVITE sip:a@b SIP/2", b"INVITE sip:a@b HTTP/1.1",
+        b"", b" ", b"INVITE", b"INVITE sip:a@b", b"INVITE sip:a@b SIP", b"INVITE sip:a@b SIP/2",
+        b"INVITE sip:a@b HTTP/1.1",
         b" INVITE sip:a@b SIP/2.0", b"IN(VITE sip:a@b SIP/2.0", b"GET / HTTP/1.0", b"INVITE\tsip:a@b\tSIP/2.0",
         b"INVITE sip:a@b SIP/2.0 x", b"INVITE sip:a\r SIP/2.0", b"INVITE sip:a\n SIP/2.0", b"\xff\xfe SIP/2.0",
         b"INVITE sip:a@b SIP/2.0\r\n folded", b"\x16\x03\x01\x02\x00\x01", b"\x00\x01\x00\x00\x21\x12\xa4\x42",
@@ -48,7 +49,8 @@ def test_what_is_no_start_line(line: bytes) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"SIP/2.0", b"SIP/2.0 ", b"SIP/2.0 20 OK", b"SIP/2.0 2000 OK", b"SIP/2.0 099 x", b"SIP/2.0 700 x", b"SIP/2.0  200 OK",
+        b"SIP/2.0", b"SIP/2.0 ", b"SIP/2.0 20 OK", b"SIP/2.0 2000 OK", b"SIP/2.0 099 x", b"SIP/2.0 700 x",
+        b"SIP/2.0  200 OK",
         b"SIP/3.0 200 OK", b"SIP/2.0 200\tOK", "SIP/2.0 ２００ OK".encode(),
     ],
 )  # fmt: skip
@@ -140,6 +142,7 @@ def test_bodies() -> None:
     assert parse_head(START).with_body(b"x") == Request("INFO", "sip:a@b", Headers(), b"x")
     flawed = parse_head(START).with_body(b"", extra)
     assert isinstance(flawed, Request) and flawed.flaw == extra
+    assert flawed == Request("INFO", "sip:a@b")  # a flaw is what is said about a request, not part of it
     own = parse_head(START + b"\r\nbroken").with_body(b"", extra)
     assert isinstance(own, Request) and own.flaw == Rejection(400, "Malformed Header Line")
     assert parse_head(b"SIP/2.0 200 OK").with_body(b"x") == Response(200, "OK", Headers(), b"x")

@@ -14,7 +14,7 @@ STRANGER = ("192.0.2.66", 5000)
 
 def feed(latch: SourceLatch, source: Address, start_s: float, count: int, ssrc: int = 1) -> list[Verdict]:
     """Packets 20 ms apart."""
-    return [latch.judge(source, ssrc, start_s + 0.02 * number) for number in range(count)]
+    return [latch.judge(source, ssrc, number, start_s + 0.02 * number) for number in range(count)]
 
 
 def test_the_first_packet_shows_where_to_send() -> None:
@@ -40,13 +40,26 @@ def test_without_an_address_nothing_is_sent_until_something_comes() -> None:
 def test_the_sdp_s_own_address_wins_at_once_while_learning() -> None:
     latch = SourceLatch(LatchOptions(), SDP)
     feed(latch, STRANGER, 0, 10)
-    assert latch.judge(SDP, 1, 0.21) is Verdict.LEARNT
+    assert latch.judge(SDP, 1, 0, 0.21) is Verdict.LEARNT
     assert latch.source == SDP
     # And the stranger does not come back as long as the peer sends.
     for number in range(200):
-        assert latch.judge(SDP, 1, 0.3 + 0.02 * number) is Verdict.KNOWN
-        assert latch.judge(STRANGER, 2, 0.31 + 0.02 * number) is Verdict.STRANGER
+        assert latch.judge(SDP, 1, 0, 0.3 + 0.02 * number) is Verdict.KNOWN
+        assert latch.judge(STRANGER, 2, 0, 0.31 + 0.02 * number) is Verdict.STRANGER
     assert latch.strangers == 200
+
+
+@pytest.mark.parametrize("kin", [(SDP[0], 9), ("198.51.100.200", 9)])
+def test_kin_win_over_strangers_while_learning_and_not_over_the_sdp_s_own(kin: Address) -> None:
+    latch = SourceLatch(LatchOptions(), SDP, kin=frozenset({"198.51.100.200"}))
+    feed(latch, STRANGER, 0, 10)
+    assert latch.judge(kin, 1, 0, 0.21) is Verdict.LEARNT
+    assert latch.judge(STRANGER, 1, 0, 0.22) is Verdict.STRANGER
+    assert latch.judge(SDP, 1, 0, 0.23) is Verdict.LEARNT
+    assert latch.judge(kin, 1, 0, 0.24) is Verdict.STRANGER
+    late = SourceLatch(LatchOptions(), SDP)
+    feed(late, STRANGER, 0, 300)
+    assert late.judge(SDP, 1, 0, 6.0) is Verdict.STRANGER
 
 
 def test_while_learning_a_stream_that_goes_on_alone_takes_over() -> None:
@@ -99,14 +112,20 @@ def test_a_new_description_begins_anew() -> None:
     assert latch.source == NAT
     latch.expect(STRANGER)
     assert latch.destination == STRANGER
-    assert latch.judge(STRANGER, 2, 10.0) is Verdict.LEARNT
+    assert latch.judge(STRANGER, 2, 0, 10.0) is Verdict.LEARNT
     assert latch.relearns == 0
 
 
 def test_the_port_s_past_is_not_listened_to() -> None:
-    latch = SourceLatch(LatchOptions(), SDP, stale=frozenset({99}))
-    assert latch.judge(NAT, 99, 0.0) is Verdict.STALE
+    latch = SourceLatch(LatchOptions(), SDP, stale={99: 65_000})
+    assert latch.judge(NAT, 99, 65_001, 0.0) is Verdict.STALE
+    assert latch.judge(NAT, 99, 700, 10.0) is Verdict.STALE  # over the wrap, and some were lost
     assert latch.source is None
-    assert latch.judge(SDP, 1, 0.1) is Verdict.LEARNT
-    assert latch.judge(SDP, 99, 0.2) is Verdict.STALE
-    assert latch.strangers == 2
+    assert latch.judge(SDP, 1, 65_001, 10.1) is Verdict.LEARNT
+    assert latch.judge(SDP, 99, 3_600, 60.0) is Verdict.STALE
+    assert latch.strangers == 3
+
+
+def test_a_recording_that_is_played_again_is_not_stale() -> None:
+    latch = SourceLatch(LatchOptions(), SDP, stale={99: 5_000})
+    assert latch.judge(SDP, 99, 4_765, 0.0) is Verdict.LEARNT

@@ -49,6 +49,12 @@ def test_a_jump_counts_once_it_goes_on() -> None:
     assert (statistics.expected, statistics.received) == (2, 2)
 
 
+def test_what_is_near_is_said_without_a_trace() -> None:
+    statistics = StreamStatistics(1)
+    assert [statistics.is_near(number) for number in (1, 2, 3000, 65535, 3001, 65437)] == [True] * 4 + [False] * 2
+    assert (statistics.highest, statistics.received) == (1, 1)
+
+
 def test_the_fraction_is_of_what_came_since_the_last_report() -> None:
     statistics = StreamStatistics(0)
     for number in (1, 2, 3, 5, 6, 7):

@@ -136,6 +136,11 @@ def test_a_packet_of_the_key_before_does_not_end_the_present_one() -> None:
     assert receive(one[:2] + two[:2] + [late] + two[2:]) == [Digit("5", 40), Digit("6", 100)]
 
 
+def test_a_key_that_is_overtaken_whole_by_the_next_one_does_not_disturb_it() -> None:
+    two = press(6, 1600)
+    assert receive(two[:2] + press(5, 0) + two[2:]) == [Digit("6", 100)]
+
+
 def test_the_timestamp_wraps() -> None:
     assert receive(press(5, 0xFFFFFF00) + press(6, 0xFFFFFF00 + 1600)) == [Digit("5", 100), Digit("6", 100)]
 
@@ -143,6 +148,21 @@ def test_the_timestamp_wraps() -> None:
 def test_several_keys_in_one_packet() -> None:
     body = payload(1, 400, True) + payload(2, 400, True) + payload(3, 80) + b"\x01"
     assert receive([(0, body, True)]) == [Digit("1", 50), Digit("2", 50), Digit("3", 10)]
+
+
+def test_a_recorded_key_can_be_played_again() -> None:
+    """As in the captures that come with SIPp: updates each 40 ms, the first with no duration."""
+    recorded = [
+        *[(13280, bytes.fromhex(f"010a{duration:04x}"), duration == 0) for duration in range(0, 2240, 320)],
+        *[(13280, bytes.fromhex("018a08c0"), False)] * 3,
+    ]
+    one = EventReceiver()
+    digits: list[Digit] = []
+    for start in (0.0, 1.5, 1.9):
+        for number, packet in enumerate(recorded):
+            digits += one.receive(*packet, now=start + 0.04 * number)
+    # The third follows within a second: to be told from late packets it would need a timestamp of its own.
+    assert digits == [Digit("1", 280), Digit("1", 280)]
 
 
 def test_what_is_no_key_is_counted() -> None:
