@@ -3,6 +3,8 @@
 
 PYTHON ?=
 ARGS ?=
+# Most tests wait for something rather than compute: three workers keep two processors busy.
+JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 # The stamps tell what is installed; they age with pyproject.toml and carry the interpreter that was asked for.
@@ -26,7 +28,7 @@ bench: $(RUNTIME) haproxy ## measure how many calls this machine carries
 	@$(BIN)/bridge bench $(ARGS)
 
 test: $(DEV) haproxy servers ## the whole suite; names what took over 2 s
-	@$(BIN)/python -m pytest --durations=15 --durations-min=2 $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=15 --durations-min=2 $(ARGS)
 
 check: test lint types ## everything that CI checks
 

@@ -31,6 +31,9 @@ from bridge.server.transfers import come_back
 if TYPE_CHECKING:
     from bridge.server.service import Bridge
 
+RESERVED = "twilio-answered:{call_sid}"
+"""Where such a token is kept."""
+
 END_WAIT_S = 1.0
 """How long a fallback waits to hear how the stream ended: another process may have carried it."""
 
@@ -69,7 +72,13 @@ async def _once_more(bridge: Bridge, info: CallInfo, end: CallEnd | None) -> str
     bridge.log.warning("stream_again", call_sid=info.call_sid, after="unknown" if end is None else str(end.reason))
     if not isinstance(decided, Connect):
         return ""
+    await keep_reserved(bridge, info.call_sid, decided.token)
     return connect_again(bridge, Comeback(decided.token, info.caller, info.called))
+
+
+async def keep_reserved(bridge: Bridge, call_sid: str, token: str) -> None:
+    """Remember the token of a call that was answered and whose media has not come: its end frees the slot."""
+    await bridge.shared.put(RESERVED.format(call_sid=call_sid), token.encode(), bridge.settings.call_token_ttl_s)
 
 
 def connect_again(bridge: Bridge, comeback: Comeback) -> str:

@@ -18,7 +18,7 @@ from bridge.server.answer import Answer, Busy, Connect, Divert, answer
 from bridge.server.carrier_control import ControlError, Line
 from bridge.server.outbound import Outbound
 from bridge.server.service import Bridge
-from bridge.server.twilio_fallback import after_stream
+from bridge.server.twilio_fallback import RESERVED, after_stream, keep_reserved
 from bridge.server.twilio_fields import call_info, status_report
 from bridge.server.twilio_forms import TwilioForms, plain, xml
 
@@ -57,9 +57,7 @@ class TwilioWebhooks:
             return xml(twilio_twiml.dial(decided.target))
         if isinstance(decided, Busy):
             return xml(twilio_twiml.reject_busy())
-        await self._bridge.shared.put(
-            _reserved(info.call_sid), decided.token.encode(), self._bridge.settings.call_token_ttl_s
-        )
+        await keep_reserved(self._bridge, info.call_sid, decided.token)
         return self._connect(decided, info, "")
 
     async def _voice_of_placed(self, call_id: str, info: CallInfo) -> Response:
@@ -145,7 +143,7 @@ class TwilioWebhooks:
         The one-time token decides whether it has: it is used up by the media socket, or here.
         """
         bridge = self._bridge
-        token = await bridge.shared.get(_reserved(call_sid))
+        token = await bridge.shared.get(RESERVED.format(call_sid=call_sid))
         if token is None:
             return
         claims = await bridge.tokens.redeem(token.decode(), call_sid)
@@ -163,8 +161,3 @@ class TwilioWebhooks:
         detail = "" if known else "of no call that is known"
         self._bridge.log.info("twilio_report", call_sid=form.get("CallSid", ""), status=verdict, detail=detail)
         return Response(status_code=204)
-
-
-def _reserved(call_sid: str) -> str:
-    """Where the token of a call is kept that was answered and whose media has not come."""
-    return f"twilio-answered:{call_sid}"
