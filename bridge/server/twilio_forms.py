@@ -66,21 +66,27 @@ class TwilioForms:
             raise Refused(plain("not a form", 400)) from None
         settings = self._bridge.settings
         if settings.bridge_auth == "on":
-            problem = signature.verify_webhook(
-                settings.twilio_keys,
-                settings.public_base_url + _raw_target(request),
-                fields,
-                body,
-                {name.lower(): value for name, value in request.headers.items()},
-            )
-            account, given = settings.twilio_account_sid, dict(fields).get("AccountSid")
-            if not problem and account is not None and given != account:
-                problem = "AccountSid is not TWILIO_ACCOUNT_SID"
+            problem = self._problem(request, fields, body)
             if problem:
                 self._bridge.metrics.refused.labels(f"{twilio.NAME}_webhook").inc()
                 self._bridge.log.warning("request_refused", entrance="twilio_webhook", detail=problem)
                 raise Refused(plain("forbidden", 403))
         return dict(fields)
+
+    def _problem(self, request: Request, fields: list[tuple[str, str]], body: bytes) -> str:
+        """Why this request is not taken; empty = it is genuine and of an account of ours."""
+        settings, target = self._bridge.settings, _raw_target(request)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        problem = ""
+        # What this process asks for in the middle of a call may come to its own address.
+        for base in dict.fromkeys((settings.public_base_url, settings.instance_base_url)):
+            problem = signature.verify_webhook(settings.twilio_keys, base + target, fields, body, headers)
+            if not problem:
+                break
+        ours = {settings.twilio_account_sid, *settings.twilio_keys.subaccount_tokens}
+        if not problem and settings.twilio_account_sid is not None and dict(fields).get("AccountSid") not in ours:
+            return "AccountSid is neither TWILIO_ACCOUNT_SID nor one of TWILIO_SUBACCOUNT_TOKENS"
+        return problem
 
     def endpoint(self, handler: FormHandler) -> Callable[[Request], Awaitable[Response]]:
         """The endpoint of a route whose handler is asked for genuine requests only."""

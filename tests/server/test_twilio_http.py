@@ -181,7 +181,7 @@ async def test_another_account(lines: list[dict[str, Any]]) -> None:
         for wrong in ({**FORM, "AccountSid": "AC" + "f" * 32}, {k: v for k, v in FORM.items() if k != "AccountSid"}):
             assert (await post(at, "/twilio/voice", wrong)).status_code == 403
     details = [line["detail"] for line in lines if line["event"] == "request_refused"]
-    assert details == ["AccountSid is not TWILIO_ACCOUNT_SID"] * 2
+    assert details == ["AccountSid is neither TWILIO_ACCOUNT_SID nor one of TWILIO_SUBACCOUNT_TOKENS"] * 2
 
 
 async def test_without_authentication_everybody_is_let_in() -> None:
