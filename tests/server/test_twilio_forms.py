@@ -52,7 +52,7 @@ async def status_of(path: str, form: dict[str, str], signed_url: str, token: str
         return xml("<Response />")
 
     app = FastAPI()
-    forms = TwilioForms(offline_bridge(PUBLIC_URL=PUBLIC, **settings))
+    forms = TwilioForms(offline_bridge({"PUBLIC_URL": PUBLIC, **settings}))
     app.add_api_route("/twilio/own", forms.endpoint(handler), methods=["POST"], response_model=None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
         signature = RequestValidator(token).compute_signature(signed_url, form)
