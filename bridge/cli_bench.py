@@ -45,6 +45,7 @@ def bench(
     rounds: Annotated[int, typer.Option(help="Calls up and down so many times, memory read after each.")] = 1,
     target: Annotated[list[str] | None, typer.Option(help="bridge, floor, plain; all that fit by default.")] = None,
     plain_calls: Annotated[int, typer.Option(help="Calls that the plain design gets at most.")] = 100,
+    flight: Annotated[bool, typer.Option(help="Whether the bridge keeps flight records.")] = False,
     admission: Annotated[
         bool, typer.Option("--admission", help="Instead: decisions a second and their delay with a Redis of its own.")
     ] = False,
@@ -77,6 +78,7 @@ def bench(
             warmup_s=warmup_s,
             rounds=rounds,
             plain_calls=plain_calls,
+            flight=flight,
         )
         report = run_bench(options, _say)
     except (BenchError, ValueError) as error:

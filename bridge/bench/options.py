@@ -34,6 +34,8 @@ class BenchOptions:
     """Per call; 0 = never."""
     server_core: int | None = None
     """None = the lowest one."""
+    flight: bool = False
+    """Whether the bridge keeps flight records."""
 
     def __post_init__(self) -> None:
         if self.carrier not in CARRIERS:
@@ -63,6 +65,7 @@ def usual_options(
     warmup_s: float = 3.0,
     rounds: int = 1,
     plain_calls: int = 100,
+    flight: bool = False,
 ) -> BenchOptions:
     """Options in which None is what suits the carrier. Raises ``ValueError`` as ``BenchOptions`` does."""
     habits = CARRIERS.get(carrier, TWILIO)
@@ -77,4 +80,5 @@ def usual_options(
         rounds=rounds,
         targets=targets or TARGETS_OF.get(carrier, TARGETS),
         plain_calls=plain_calls,
+        flight=flight,
     )

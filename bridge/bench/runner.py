@@ -220,6 +220,11 @@ def server_environment(extra: dict[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONPATH": path, **extra}
 
 
+def flight_setting(options: BenchOptions) -> dict[str, str]:
+    """The setting of the flight recorder; the other targets have none, and take no notice."""
+    return {"FLIGHT_RECORDER": "errors" if options.flight else "off"}
+
+
 # --- measuring -------------------------------------------------------------------------------------------
 
 
@@ -242,7 +247,7 @@ async def _measure(
         port = free_port()
         server = ServerProcess(
             target.command(port, agent_port, directory),
-            server_environment(target.env(port, agent_port, directory)),
+            server_environment(flight_setting(options) | target.env(port, agent_port, directory)),
             cores.server,
             directory,
         )

@@ -44,6 +44,7 @@ class CallLife:
         "_media",
         "_offered_s",
         "_options",
+        "_others_s",
         "_patience_s",
         "_past",
         "_reconnect_deadline_s",
@@ -120,6 +121,7 @@ class CallLife:
         self._errands = Errands()
         self._machine: Decision | None = None  # what to do about a machine, once there is a way to do it
         self._past: list[Conversation] = []  # those whose connection broke
+        self._others_s = -math.inf  # when anything but audio is due, as of the latest look at all timers
         self._patience_s = math.inf  # when a caller who waits for the agent is to hear a tone
         self._reconnects = 0
         self._reconnect_deadline_s = math.inf

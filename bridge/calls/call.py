@@ -198,9 +198,30 @@ class Call(CallRequests):
             return self.leg.next_timer()  # some carriers have a parting of their own
         others = min(self.conversation.next_timer(), self._hands.next_timer(), self._errands.next_timer())
         others = min(others, self._farewell.next_timer(), self._patience_s, self._reconnect_deadline_s)
+        self._others_s = others
         if not self._errands.is_away:
             others = min(others, self.leg.next_timer())
         return min(others, self.playout_timer())
+
+    def audio_timer(self) -> float:
+        """The part of ``next_timer`` that agent audio can bring closer: some legs gather it."""
+        return min(self.playout_timer(), self.leg.next_timer())
+
+    def release_audio(self, now: float) -> float | None:
+        """The short cut of ``handle_timer`` while nothing but audio is due: when something is due next.
+
+        None = not taken, and nothing has happened: use ``handle_timer``. A talking agent needs this ten times a second
+        and more, and the other timers hours later or never.
+        """
+        downlink = self.downlink
+        if now >= self._others_s or downlink is None or self.state is not _ACTIVE or self._errands.is_away:
+            return None
+        if now >= self.leg.next_timer():
+            return None
+        frames = self.stats.agent_frames
+        downlink.release(now)
+        self._time_sent(frames, now)
+        return min(downlink.next_timer(), self._others_s, self.leg.next_timer())
 
     def playout_timer(self) -> float:
         """The part of ``next_timer`` that agent audio can bring closer."""

@@ -105,6 +105,13 @@ class RecordedCall(Call):
             self.flight.agent_audio(now, message)
         return relayed
 
+    def release_audio(self, now: float) -> float | None:
+        """See ``Call``; a replay handles it as the timer that it is."""
+        due_s = super().release_audio(now)
+        if due_s is not None:
+            self.flight.timer(now)
+        return due_s
+
     def handle_timer(self, now: float) -> None:
         """See ``Call``."""
         self.flight.timer(now)

@@ -104,6 +104,9 @@ class Parts:
         self.personalizer.options = personalizer_options(settings)
         if self.flights is not None:
             self.flights.options = flight_options(settings)
+        if self.speaker is not None:
+            fresh, kept = speech_options(settings, audio=False), self.speaker.options
+            self.speaker.options = replace(fresh, apologies=kept.apologies, voicemail=kept.voicemail)
         if self.digits is not None:
             self.digits.options = digits_options(settings)
         if self.http_tools is not None:
@@ -207,9 +210,10 @@ def recording_options(settings: Settings) -> RecordingOptions:
     return RecordingOptions(settings.recordings_dir, settings.recording_format, bucket)
 
 
-def speech_options(settings: Settings) -> SpeechOptions:
-    """See ``SpeechOptions``. Raises ``ConfigError`` for audio that cannot be played."""
-    key, apology, voicemail = settings.elevenlabs_api_key, settings.apology_audio, settings.voicemail_audio
+def speech_options(settings: Settings, *, audio: bool = True) -> SpeechOptions:
+    """See ``SpeechOptions``; ``audio``: read the files. Raises ``ConfigError`` for those that cannot be played."""
+    key = settings.elevenlabs_api_key
+    apology, voicemail = (settings.apology_audio, settings.voicemail_audio) if audio else (None, None)
     return SpeechOptions(
         base_url=settings.elevenlabs_base_url,
         api_key=key.get_secret_value() if key is not None else "",

@@ -216,7 +216,7 @@ class Session:
             else:
                 for item in call.leg.drain():
                     self._to_carrier(item)
-            next_timer_s = call.playout_timer() if relayed else call.next_timer()
+            next_timer_s = call.playout_timer() if relayed else call.audio_timer()
             if next_timer_s < self._timer_at_s:
                 self._arm(next_timer_s)
         except Exception:  # as above
@@ -390,4 +390,14 @@ class Session:
     def _on_timer(self) -> None:
         self._timer = None
         self._timer_at_s = math.inf
+        try:
+            next_timer_s = self.call.release_audio(monotonic())
+            if next_timer_s is not None:
+                for item in self.call.leg.drain():
+                    self._to_carrier(item)
+                self._arm(next_timer_s)
+                return
+        except Exception:  # as above
+            self.bug()
+            return
         self.step(self.call.handle_timer)

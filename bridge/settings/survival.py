@@ -61,9 +61,11 @@ class FlightSettings(Topic):
     """Flight recorder."""
 
     flight_recorder: Annotated[Literal["errors", "all", "off"], Lower] = setting(
-        "errors",
-        "Which calls leave a file with their latest wire events, for `bridge replay`: those that ended badly, `all`, "
-        "or none (`off`). Without `FLIGHT_AUDIO` it holds no audio.",
+        "off",
+        "Which calls leave a file with their latest wire events, for `bridge replay`: those that ended badly "
+        "(`errors`), `all`, or none. Without `FLIGHT_AUDIO` it holds no audio. Recording costs about a fifth more "
+        "CPU per call: switch it on while you look for something.",
+        restart=True,
     )
     flight_recorder_kb: int = setting(
         512, "Memory for one call's wire events; the oldest go first.", unit="kB", ge=16, le=65_536

@@ -91,6 +91,7 @@ class TwilioSettings(Topic):
         unit="calls/s",
         gt=0,
         le=1000,
+        restart=True,
     )
 
     @field_validator("twilio_api_key_secret")

@@ -176,3 +176,8 @@ def test_five_vonage_calls(target: str, mode: str) -> None:
     assert text.startswith(f"vonage, {mode}: 2 s measured")
     assert "barge-in to clear, p50/p99/max" in text
     assert "  over 40 ms" in text
+
+
+def test_the_flight_recorder_can_be_measured() -> None:
+    assert runner.flight_setting(BenchOptions()) == {"FLIGHT_RECORDER": "off"}
+    assert runner.flight_setting(BenchOptions(flight=True)) == {"FLIGHT_RECORDER": "errors"}

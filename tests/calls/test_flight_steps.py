@@ -31,9 +31,9 @@ from tests.kit import convai, twilio
 from tests.kit.calls import OPTIONS
 from tests.kit.flights import RecordedLine
 
-OUTSIDE = {"carrier_message", "agent_message", "relay_to_agent", "relay_to_caller", "handle_timer"}
+OUTSIDE = {"carrier_message", "agent_message", "relay_to_agent", "relay_to_caller", "handle_timer", "release_audio"}
 """What a driver tells a call without deciding anything; recorded as messages and timers."""
-QUESTIONS = {"drain", "next_timer", "playout_timer", "current_stats"}
+QUESTIONS = {"drain", "next_timer", "playout_timer", "audio_timer", "current_stats"}
 
 
 def public(kind: type) -> set[str]:

@@ -78,7 +78,7 @@ def test_the_defaults_of_what_agents_and_callers_do() -> None:
     assert (settings.voicemail_action, settings.voicemail_message, settings.voicemail_audio) == ("continue", None, None)
     assert (settings.agent_reconnect, settings.agent_reconnect_s, settings.fallback_to) == (True, 2.0, None)
     assert (settings.apology_audio, settings.elevenlabs_voice_id) == (None, None)
-    assert (settings.flight_recorder, settings.flight_recorder_kb, settings.flight_audio) == ("errors", 512, False)
+    assert (settings.flight_recorder, settings.flight_recorder_kb, settings.flight_audio) == ("off", 512, False)
     assert settings.retention_flights_days == 30
 
 
@@ -520,6 +520,7 @@ def test_what_was_opened_at_the_start_waits_for_a_restart() -> None:
         "twilio_api_key", "twilio_api_key_secret", "twilio_api_base_url", "twilio_edge", "twilio_region",
         "vonage_application_id", "vonage_private_key", "vonage_api_base_url", "carrier_request_timeout_s",
         "dtmf_webhook_url", "dtmf_webhook_headers", "voicemail_audio", "apology_audio", "retention_flights_days",
+        "flight_recorder", "twilio_calls_per_second",
     }  # fmt: skip
 
 
