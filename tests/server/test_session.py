@@ -62,7 +62,15 @@ async def test_a_message_goes_through_in_one_step() -> None:
 
 @pytest.mark.parametrize(
     "method",
-    ["relay_to_agent", "carrier_message", "relay_to_caller", "agent_message", "handle_timer", "set_carrier_writable"],
+    [
+        "relay_to_agent",
+        "carrier_message",
+        "relay_to_caller",
+        "agent_message",
+        "release_audio",
+        "handle_timer",
+        "set_carrier_writable",
+    ],
 )
 async def test_a_bug_ends_its_own_call_and_no_other(
     monkeypatch: pytest.MonkeyPatch, lines: list[dict[str, Any]], method: str
@@ -75,7 +83,8 @@ async def test_a_bug_ends_its_own_call_and_no_other(
         "carrier_message": lambda: table.session.on_message(twilio.dtmf("1")),
         "relay_to_caller": lambda: table.session.from_agent(convai.audio(b"\x01")),
         "agent_message": lambda: table.session.from_agent(convai.ping(1)),
-        "handle_timer": lambda: table.session._on_timer(),
+        "release_audio": lambda: table.session._on_timer(),
+        "handle_timer": lambda: table.session.step(table.session.call.handle_timer),
         "set_carrier_writable": lambda: table.session.on_writable(False),
     }[method]()
     assert table.ends == {"server_error/bug": 1}
