@@ -77,12 +77,12 @@ def _chosen(options: ExportOptions, carrier: str, tool: str) -> list[ToolDefinit
 
 
 def _abilities(carrier: str) -> Abilities:
+    from bridge.calls.carriers import ALL_CARRIERS
     from bridge.calls.tools import Abilities
-    from bridge.providers import REGISTRY
 
-    spec = REGISTRY.get(carrier.lower())
+    spec = ALL_CARRIERS.get(carrier.lower())
     if spec is None:
-        _refuse(f"there is no carrier {carrier!r}; there are {', '.join(sorted(REGISTRY))}")
+        _refuse(f"there is no carrier {carrier!r}; there are {', '.join(sorted(ALL_CARRIERS))}")
     return Abilities(spec.transfers, spec.tones)
 
 

@@ -46,6 +46,8 @@ class Offered(msgspec.Struct, frozen=True):
     info: CallInfo
     media_choices: tuple[MediaFormat, ...]
     """Formats the carrier can speak, best first; never empty."""
+    rings: bool = False
+    """Whether the call, once accepted, rings until ``Answer``: until then there is nobody to say anything to."""
 
 
 class Audio(msgspec.Struct, frozen=True, gc=False):
@@ -105,6 +107,10 @@ class Accept(msgspec.Struct, frozen=True):
     media: MediaFormat
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """Pick up: there is somebody to talk to. Only for calls that ring (``Offered.rings``)."""
+
+
 class Reject(msgspec.Struct, frozen=True):
     """Do not take the offered call."""
 
@@ -153,4 +159,4 @@ class Hangup(msgspec.Struct, frozen=True):
     """The conversation's results, for carriers that take them (``CarrierSpec.takes_results``)."""
 
 
-Command = Accept | Reject | Play | Mark | Flush | SendDtmf | Transfer | Hangup
+Command = Accept | Answer | Reject | Play | Mark | Flush | SendDtmf | Transfer | Hangup

@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from bridge.calls.call import Call
+from bridge.calls.carriers import ALL_CARRIERS
 from bridge.calls.effects import Finished, Note
 from bridge.calls.flight import CARRIERS, OURS, is_our_audio
 from bridge.calls.flight_file import Entry, FlightFileError, FlightLog, FlightRequest
@@ -34,7 +35,6 @@ from bridge.convai.protocol import Conversation, ConversationOptions
 from bridge.leg import CloseSocket, Leg, LegOptions, Outgoing, UpgradeRequest
 from bridge.media.format import ULAW_8K
 from bridge.outcome import BUG
-from bridge.providers import REGISTRY
 
 CARRIER, AGENT, NOTE = "carrier", "agent", "note"
 """What is compared: what went to either side, and what the call said of itself."""
@@ -119,7 +119,7 @@ class _Replayer:
 
     def __init__(self, log: FlightLog) -> None:
         header = log.header
-        spec = REGISTRY.get(header.provider)
+        spec = ALL_CARRIERS.get(header.provider)
         if spec is None:
             raise FlightFileError(f"the record is of carrier {header.provider[:40]!r}, which this bridge does not know")
         self.result = ReplayResult(log)

@@ -58,7 +58,7 @@ def test_what_a_carrier_can_do() -> None:
 def test_a_carrier_that_there_is_not() -> None:
     shown = run("--carrier", "pigeon")
     assert (shown.exit_code, shown.stdout) == (2, "")
-    assert shown.stderr.startswith("there is no carrier 'pigeon'; there are genesys, twilio")
+    assert shown.stderr.startswith("there is no carrier 'pigeon'; there are genesys, sip, twilio")
 
 
 class Vendor(BaseHTTPRequestHandler):

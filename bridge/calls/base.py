@@ -49,6 +49,7 @@ class CallLife:
         "_past",
         "_reconnect_deadline_s",
         "_reconnects",
+        "_rings",
         "_spec",
         "_uplink",
         "agent_formats",
@@ -107,6 +108,7 @@ class CallLife:
         self.downlink: Downlink | None = None
         """The way to the caller, once the leg is accepted."""
         self._spec = spec
+        self._rings = False  # the caller hears it ring, and nothing of ours
         self._options = options
         self._uplink = Uplink(leg, conversation, self.stats)
         self._hands = Hands(options, conversation, self.journal, self.stats)
@@ -250,7 +252,7 @@ class CallLife:
 
     def _give_up(self, reason: EndReason, detail: str, now: float) -> None:
         """There is no agent any more."""
-        if self._options.apologise and self.downlink is not None and not self._errands.is_away:
+        if self._options.apologise and not self._rings and self.downlink is not None and not self._errands.is_away:
             self._note("agent_given_up", str(reason), now)
             self._wind_up(Input.GAVE_UP, reason, detail, now, Speak(Words.APOLOGY))
         else:

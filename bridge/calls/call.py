@@ -102,6 +102,7 @@ class Call(CallRequests):
         if self._move(Input.QUEUED, now) is not State.QUEUED or before is State.QUEUED:
             return
         self._uplink.forget()  # who waits for a slot is not heard yet
+        self._rings = False  # hold audio is for those who are answered
         self._accept(now).hold(self._options.hold_audio, now)
         self._note("queued", f"position {position}", now)
 
@@ -246,7 +247,8 @@ class Call(CallRequests):
         """Whoever waits for the agent hears a tone; nobody waits for ever."""
         if now >= self._patience_s and self.downlink is not None:
             self._patience_s = math.inf
-            self.downlink.hold(self._options.hold_audio, now)
+            if not self._rings:
+                self.downlink.hold(self._options.hold_audio, now)
         if now >= self._reconnect_deadline_s:
             self._give_up(*self._farewell.end, now)
 
@@ -275,8 +277,9 @@ class Call(CallRequests):
                 self._uplink.write(payload, now)
             case events.PlaybackReached(mark):
                 self._on_mark(mark, now)
-            case events.Offered(info, media_choices):
+            case events.Offered(info, media_choices, rings):
                 self._offered_s = now
+                self._rings = rings
                 self._move(Input.OFFERED, now)
                 self.info, self._media = info, media_choices[0]
                 self._uplink.hold_back(self._media, self._options.caller_buffer_ms)
@@ -363,6 +366,9 @@ class Call(CallRequests):
         assert self.downlink is not None
         self.conversation_ids.append(ready.conversation_id)
         self.agent_formats = ready.input_format, ready.output_format
+        if self._rings:
+            self._rings = False
+            self.leg.send(events.Answer(), now)
         self.downlink.resume(now)
         downlink = self.downlink.open(ready.output_format)
         if again:  # before anything that the caller says now

@@ -22,12 +22,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from bridge.calls.admission import AgentLimits
+from bridge.calls.carriers import ALL_CARRIERS
 from bridge.calls.keypad import KeypadOptions
 from bridge.calls.machine import MachineOptions
 from bridge.calls.numbers import matches, spellings
 from bridge.calls.rules import NO_END_KEY, Overflow, Route, Rules, is_agent_id, parse_route, parse_rules
 from bridge.errors import ConfigError
-from bridge.providers import REGISTRY
 
 MAX_ROUTES = 10_000
 """In the file and in the database each. A call that no route fits looks at all wildcard routes: a few milliseconds."""
@@ -250,7 +250,7 @@ def parse_routing(
     mistake.
     """
     mistakes: list[str] = []
-    carriers = REGISTRY if providers is None else providers
+    carriers = ALL_CARRIERS if providers is None else providers
     agents = _parse_agents(document.get("agents", {}), mistakes)
     routes = _parse_routes(document.get("routes", []), carriers, mistakes)
     if defaults is not None:
@@ -330,7 +330,7 @@ def decode_route(
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise RoutingError(["the route is no JSON"]) from None
     mistakes: list[str] = []
-    route = parse_route(document, "", REGISTRY if providers is None else providers, mistakes)
+    route = parse_route(document, "", ALL_CARRIERS if providers is None else providers, mistakes)
     diverts = route is not None and route.overflow is Overflow.DIVERT and not route.overflow_divert_to
     if diverts and defaults is not None and not defaults.overflow_divert_to:
         mistakes.append("overflow is divert; give overflow_divert_to, or set OVERFLOW_DIVERT_TO")

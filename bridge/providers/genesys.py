@@ -186,7 +186,7 @@ class GenesysLeg:
                 self._sender.begin_audio(self._channels, now)
             case events.Reject(reason, detail, outputs) | events.Hangup(reason, detail, outputs):
                 self._end_call(reason, detail, outputs, now)
-            case events.SendDtmf() | events.Transfer():
+            case events.SendDtmf() | events.Transfer() | events.Answer():
                 raise LocalError(f"the Audio Connector cannot carry {type(command).__name__}; its flow does that")
             case _:
                 assert_never(command)

@@ -234,7 +234,7 @@ class TwilioLeg:
                 self.state = State.LIVE
             case events.Reject(reason) | events.Hangup(reason):
                 self._close(reason)
-            case events.SendDtmf() | events.Transfer():
+            case events.SendDtmf() | events.Transfer() | events.Answer():
                 raise LocalError(f"a media stream cannot carry {type(command).__name__}; it needs Twilio's REST API")
             case _:
                 assert_never(command)

@@ -225,7 +225,7 @@ class VonageLeg:
                 self.state = State.LIVE
             case events.Reject(reason) | events.Hangup(reason):
                 self._close(reason)
-            case events.SendDtmf() | events.Transfer():
+            case events.SendDtmf() | events.Transfer() | events.Answer():
                 raise LocalError(f"a media socket cannot carry {type(command).__name__}; it needs Vonage's REST API")
             case _:
                 assert_never(command)

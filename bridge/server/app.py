@@ -9,8 +9,8 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 
 from bridge import __version__, outcome
 from bridge.auth.api_keys import KeyRing, presented_keys
+from bridge.calls.carriers import ALL_CARRIERS
 from bridge.calls.picture_style import PICTURE_CSP
-from bridge.providers import REGISTRY
 from bridge.server.nonce import nonce_router
 from bridge.server.operator_api import access_of, api_router, vendor_webhooks, webhook_in_options
 from bridge.server.problems import problems_of
@@ -85,7 +85,7 @@ class _Operator:
             "workspace": {"calls": usage.calls, "limit": usage.limit, "burst": usage.burst, "waiting": usage.waiting},
             "limits_in": usage.store,
             "database": "none" if bridge.parts.storage is None else bridge.parts.storage.state,
-            "carriers": sorted(REGISTRY),
+            "carriers": sorted(ALL_CARRIERS),
             "problems": problems_of(bridge.settings),
         }
         # Full is not broken: an orchestrator must not restart a bridge for having work. It only takes no more.

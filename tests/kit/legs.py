@@ -103,7 +103,14 @@ class Dialect:
     """Messages with which the carrier or the caller ends a running call."""
     broken: tuple[str | bytes, ...]
     """Messages that break the carrier's protocol, once offered."""
+    watches_silence: bool = True
+    """Whether the leg itself ends a call of which it hears nothing."""
 
+
+SIP_INVITE = (
+    '{"event":"invite","call_sid":"a84b4c76e66710@pc33","trunk":"default","caller":"+15550001111",'
+    '"called":"+15550002222","answers_at_once":true}'
+)
 
 DIALECTS: dict[str, Dialect] = {
     "twilio": Dialect(
@@ -126,6 +133,14 @@ DIALECTS: dict[str, Dialect] = {
         audio=lambda payload: payload,
         ends=('{"event":"websocket:disconnected"}', '{"event":"websocket:hangup","reason":"normal"}'),
         broken=("", "{", "[]", "null", "1", '"websocket:connected"', vonage.connected()),
+    ),
+    "sip": Dialect(
+        request=UpgradeRequest("", {}),
+        opening=(SIP_INVITE,),
+        audio=lambda payload: payload,
+        ends=('{"event":"over","how":"bye"}', '{"event":"over","how":"cancelled"}'),
+        broken=("", "{", "[]", "null", '{"event":"invite"}', '{"event":"dtmf"}', '{"order":"ring"}', SIP_INVITE),
+        watches_silence=False,  # holds suspend it, and the media stream knows of them
     ),
 }
 """One entry per carrier of the registry; the suite fails while one is missing."""

@@ -8,7 +8,7 @@ import pytest
 
 from bridge import __version__, outcome
 from bridge.calls.routing import Resolved
-from bridge.providers import REGISTRY
+from bridge.calls.carriers import ALL_CARRIERS
 from tests.kit.offline import asked
 from tests.kit.server import settings_for
 
@@ -39,7 +39,7 @@ async def test_ready() -> None:
         "workspace": {"calls": 1, "limit": 5, "burst": 0, "waiting": 0},
         "limits_in": "memory",
         "database": "none",
-        "carriers": sorted(REGISTRY),
+        "carriers": sorted(ALL_CARRIERS),
         "problems": [],
     }
 
