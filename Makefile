@@ -16,7 +16,7 @@ export PATH := $(PATH):/usr/sbin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test check lint types fmt clean haproxy servers
+.PHONY: help demo bench test check lint types fmt clean haproxy servers peers
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -27,7 +27,7 @@ demo: $(RUNTIME) ## simulated callers talk to a simulated agent through the brid
 bench: $(RUNTIME) haproxy ## measure how many calls this machine carries
 	@$(BIN)/bridge bench $(ARGS)
 
-test: $(DEV) haproxy servers ## the whole suite; names what took over 2 s
+test: $(DEV) haproxy servers peers ## the whole suite; names what took over 2 s
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=15 --durations-min=2 $(ARGS)
 
 check: test lint types ## everything that CI checks
@@ -57,6 +57,13 @@ haproxy:
 servers:
 	@{ command -v redis-server && { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; }; } >/dev/null 2>&1 || \
 	  .ci/system-packages redis-server postgresql || test -z "$$CI"
+
+# Real other sides: SIP test phones, a browser, a proxy, Prometheus' own checker. Tests of those that cannot be had are
+# skipped with a reason: not every system has every one of them.
+PEERS := sipp:sip-tester baresip:baresip caddy:caddy promtool:prometheus chromium:chromium
+peers:
+	@for pair in $(PEERS); do \
+	  command -v "$${pair%%:*}" >/dev/null || .ci/system-packages "$${pair#*:}" || echo "without $${pair#*:}"; done
 
 $(RUNTIME): pyproject.toml .ci/venv
 	@.ci/venv $(VENV) .

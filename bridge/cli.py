@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+import bridge.cli_sip  # noqa: F401 -- adds its command to call_app
 from bridge import __version__
 from bridge.cli_bench import bench
 from bridge.cli_call import call_app
@@ -160,7 +161,15 @@ def serve(
     logs.configure(settings.log_level, settings.log_format)
     source = ConfigurationSource(load_configuration, configuration_files())
     try:
-        _run(run_server(settings, routing=configuration.routing, tools=configuration.tools, source=source))
+        _run(
+            run_server(
+                settings,
+                routing=configuration.routing,
+                tools=configuration.tools,
+                trunks=configuration.trunks,
+                source=source,
+            )
+        )
     except ConfigError as error:
         _fail(str(error))
 

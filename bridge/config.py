@@ -34,6 +34,7 @@ from bridge.calls.machine import MachineAction, MachineOptions
 from bridge.calls.routing import Defaults, RoutingError, RoutingTable, parse_routing
 from bridge.calls.rules import Overflow
 from bridge.calls.tools import STANDARD_TOOLS, allowed_patterns
+from bridge.calls.trunks_file import TrunksError, parse_trunks
 from bridge.errors import ConfigError
 from bridge.settings.agent import AgentSettings
 from bridge.settings.base import Topic, facts_of, ring
@@ -45,19 +46,21 @@ from bridge.settings.limits import LimitSettings
 from bridge.settings.operation import LogSettings, TimingSettings
 from bridge.settings.outbound import OutboundSettings
 from bridge.settings.server import ServerSettings
+from bridge.settings.sip import SipSettings
 from bridge.settings.storage import StorageSettings
 from bridge.settings.survival import FlightSettings, SurvivalSettings
 from bridge.settings.tools import ToolSettings
 from bridge.settings.twilio import TwilioSettings
 from bridge.settings.vonage import VonageSettings
 from bridge.settings.webhooks import PersonalizationSettings, WebhookSettings
+from bridge.sip.trunks import Trunk
 
 CONFIG_FILE_VARIABLE = "BRIDGE_CONFIG"
 """Environment variable with the path of the TOML file."""
 DEFAULT_CONFIG_FILE = Path("bridge.toml")
 DEFAULT_DOTENV_FILE = Path(".env")
 
-FILE_TABLES = ("routes", "agents", "tools")
+FILE_TABLES = ("routes", "agents", "tools", "trunks")
 """What the TOML file holds besides settings."""
 
 # How much of a wrong value an error message repeats.
@@ -77,6 +80,7 @@ class Settings(
     OutboundSettings,
     ToolSettings,
     KeypadSettings,
+    SipSettings,
     GenesysSettings,
     VonageSettings,
     TwilioSettings,
@@ -103,7 +107,8 @@ class Settings(
     def carrier_options(self) -> dict[str, str]:
         """The carriers' own settings by name, for their legs."""
         # Who is not refused at the door but finds the lines busy all the same (a race, a queue) lets the flow go on.
-        return {"genesys_when_full": "overflow" if self.genesys_when_full == "refuse" else self.genesys_when_full}
+        genesys = "overflow" if self.genesys_when_full == "refuse" else self.genesys_when_full
+        return {"genesys_when_full": genesys, "sip_when_full": self.sip_when_full}
 
     @property
     def limits(self) -> Limits:
@@ -153,6 +158,7 @@ TOPICS: tuple[type[Topic], ...] = (
     TwilioSettings,
     VonageSettings,
     GenesysSettings,
+    SipSettings,
     KeypadSettings,
     ToolSettings,
     OutboundSettings,
@@ -177,6 +183,8 @@ class Configuration:
     routing: RoutingTable = RoutingTable()
     tools: Mapping[str, HttpTool] = field(default_factory=dict)
     """HTTP tools of the operator's own, by name."""
+    trunks: tuple[Trunk, ...] = ()
+    """SIP trunks, the one of the settings first."""
 
 
 # --- load --------------------------------------------------------------------------------------------------
@@ -216,9 +224,10 @@ def load_configuration(
     except RoutingError as error:
         mistakes += [f"{mistake} (in {path})" for mistake in error.mistakes]
     tools = _read_tools(tables.get("tools", {}), path, settings, mistakes)
+    trunks = _read_trunks(tables.get("trunks", {}), path, settings, mistakes)
     if mistakes or settings is None:
         raise ConfigError("\n".join(["the settings do not work:", *(f"  - {mistake}" for mistake in mistakes)]))
-    return Configuration(settings, routing, tools)
+    return Configuration(settings, routing, tools, trunks)
 
 
 def _read_tools(document: object, path: Path, settings: Settings | None, mistakes: list[str]) -> dict[str, HttpTool]:
@@ -228,6 +237,16 @@ def _read_tools(document: object, path: Path, settings: Settings | None, mistake
     tools = parse_tools(document, found, {names.get(standard, standard) for standard in STANDARD_TOOLS})
     mistakes += [f"{mistake} (in {path})" for mistake in found]
     return tools
+
+
+def _read_trunks(document: object, path: Path, settings: Settings | None, mistakes: list[str]) -> tuple[Trunk, ...]:
+    """The SIP trunks: the one that the settings make, and those of the file."""
+    mistakes += settings.sip_problems if settings else []
+    try:
+        return parse_trunks(document, settings.default_trunk if settings else None)
+    except TrunksError as error:
+        mistakes += [f"{mistake} (in {path})" for mistake in error.mistakes]
+        return ()
 
 
 def configuration_files(

@@ -325,7 +325,7 @@ def test_the_table_has_a_row_for_every_setting_with_its_reason() -> None:
 def test_the_tables_stand_by_topic() -> None:
     titles = [line.removeprefix("### ") for line in settings_table().splitlines() if line.startswith("###")]
     assert titles == [
-        "Server", "Agent", "Twilio", "Vonage", "Genesys", "Keypad", "Tools and transfers",
+        "Server", "Agent", "Twilio", "Vonage", "Genesys", "SIP trunks", "Keypad", "Tools and transfers",
         "Outbound calls and answering machines", "When the agent fails", "Limits", "Personalization webhook",
         "Webhooks", "Records and recordings", "Several processes", "Time-outs and buffers", "Flight recorder",
         "Log and privacy",
@@ -350,7 +350,7 @@ def test_the_table_shows_defaults_as_they_are_written() -> None:
 def test_a_setting_has_a_name_with_its_unit() -> None:
     fields: dict[str, Any] = dict(Settings.model_fields)
     timed = [name for name in fields if any(word in name for word in ("timeout", "silence", "ttl", "buffer", "chunk"))]
-    assert len(timed) == 12
+    assert len(timed) == 14
     assert all(name.endswith(("_s", "_ms")) for name in timed)
 
 

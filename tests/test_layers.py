@@ -22,6 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "cli",
             "cli_bench",
             "cli_call",
+            "cli_sip",
             "cli_doctor",
             "cli_replay",
             "cli_tools",

@@ -174,6 +174,14 @@ class DigestServer:
                 break
         return verdict
 
+    def entropy_of(self, nonce: str) -> bytes | None:
+        """The ``entropy`` that a nonce of ours was made with, however old it is; None = it is none of ours.
+
+        Whoever put something into it can tell from that whom the challenge was sent to.
+        """
+        raw = self._opened(nonce)
+        return None if raw is None else raw[_TIME_BYTES : _TIME_BYTES + _ENTROPY_BYTES]
+
     def _is_usable(self, credentials: DigestCredentials) -> bool:
         return (
             credentials.realm == self._options.realm
@@ -220,6 +228,15 @@ class DigestServer:
 
     def _issued_ms(self, nonce: str, now_s: float) -> int | None:
         """When the nonce was made; None = not by us, or too long ago."""
+        raw = self._opened(nonce)
+        if raw is None:
+            return None
+        issued_ms = int.from_bytes(raw[:_TIME_BYTES], "big")
+        age_ms = now_s * 1000 - issued_ms
+        return issued_ms if -_CLOCK_SKEW_MS <= age_ms < self._options.nonce_ttl_s * 1000 else None
+
+    def _opened(self, nonce: str) -> bytes | None:
+        """What is in a nonce; None = it was not made here."""
         try:
             raw = base64.b64decode(nonce + "=" * (-len(nonce) % 4), altchars=b"-_", validate=True)
         except (ValueError, binascii.Error):
@@ -227,9 +244,7 @@ class DigestServer:
         signed, signature = raw[:-_SIGNATURE_BYTES], raw[-_SIGNATURE_BYTES:]
         if len(raw) != _NONCE_BYTES or not hmac.compare_digest(self._signature(signed), signature):
             return None
-        issued_ms = int.from_bytes(signed[:_TIME_BYTES], "big")
-        age_ms = now_s * 1000 - issued_ms
-        return issued_ms if -_CLOCK_SKEW_MS <= age_ms < self._options.nonce_ttl_s * 1000 else None
+        return raw
 
     def _signature(self, signed: bytes) -> bytes:
         text = signed + self._options.realm.encode("utf-8", "surrogateescape")

@@ -39,6 +39,7 @@ STEPS = (
     "fail",
     "give_results",
     "give_speech",
+    "hand_on",
     "handed_over",
     "hold",
     "key_pressed",

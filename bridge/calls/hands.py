@@ -7,6 +7,9 @@ returned as an order, because only the call knows how.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from bridge.calls import tools
 from bridge.calls.journal import Journal
@@ -25,6 +28,9 @@ LATE_RESULT = "The tool {name}, which you called before the interruption, came t
 
 MAX_LATE = 16
 """Tool calls of a lost conversation whose results are still worth telling."""
+
+OPERATOR = "the operator"
+"""Stands in the place of a tool call's id for what the operator has ordered: no agent waits for an answer to it."""
 
 HTTP_MARGIN_S = 1.0
 """What an HTTP tool may take beyond its own time-out: for the checks before the request."""
@@ -105,6 +111,16 @@ class Hands:
                 return Refused(tool_failed(ToolFailure.IN_PROGRESS))
             self._occupied_by = called.call_id
         self._pending.extend(called.call_id, now, self._bound_s(order))
+        return order
+
+    def read_operators(self, parameters: Mapping[str, Any]) -> Order:
+        """What the operator's wish to transfer comes to, by the rules for agents; the line is occupied from now on."""
+        if self._occupied_by is not None:
+            return Refused(tool_failed(ToolFailure.IN_PROGRESS))
+        box = tools.Toolbox(replace(self._options.tools, names={}))  # also where agents may not transfer
+        order = box.read(tools.TRANSFER, parameters, self._options.abilities)
+        if isinstance(order, TransferOrder):
+            self._occupied_by = OPERATOR
         return order
 
     def _bound_s(self, order: Order) -> float:

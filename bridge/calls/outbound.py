@@ -172,7 +172,7 @@ class StatusReport:
     """Order of the reports of one call as the carrier made them, from 0; -1 = not said. They arrive in any order."""
     sip_code: int = 0
     account_id: str = ""
-    fields: Mapping[str, str] = field(default_factory=dict, repr=False)
+    fields: Mapping[str, object] = field(default_factory=dict, repr=False)
     """The report whole, as the failure webhook passes it on."""
 
     @property

@@ -91,6 +91,9 @@ class CallRecord(msgspec.Struct, kw_only=True):
     """The counters of ``bridge.calls.stats``."""
     latency: dict[str, LatencySummary] = {}
     """Per hop, by the names of the metrics' label."""
+    media: dict[str, int | float | None] = {}
+    """How the carrier's media stream was, where the carrier leaves that to us: SIP's loss, jitter, round trip and an
+    estimate of the quality (MOS)."""
     journal: Journal = msgspec.field(default_factory=Journal)
     turns: list[TurnTiming] = []
     """When the caller's turns ended and how soon they were answered."""

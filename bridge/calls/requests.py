@@ -7,12 +7,14 @@ as ``answer_tool``; what can be done here and now is done.
 from __future__ import annotations
 
 import re
-from typing import assert_never
+from collections.abc import Mapping
+from typing import Any, assert_never
 
 from bridge import events, outcome
 from bridge.calls import tools
 from bridge.calls.base import CallLife
 from bridge.calls.effects import BeginTransfer, PlayTones, RunTool, Speak, TransferPlanned, Words
+from bridge.calls.hands import OPERATOR
 from bridge.calls.keypad import KeySource
 from bridge.calls.machine import Decision, MachineAction, MachineKind
 from bridge.calls.orders import (
@@ -40,6 +42,8 @@ class CallRequests(CallLife):
 
     def answer_tool(self, tool_call_id: str, words: str, now: float, *, is_error: bool) -> None:
         """What a tool came to. Told to a later conversation as news, where the one that asked is gone."""
+        if tool_call_id == OPERATOR:
+            self._note("operator_transfer_failed" if is_error else "operator_transfer_done", words, now)
         self._tools_closed(self._hands.answer(tool_call_id, words, now - self._offered_s, is_error=is_error), now)
 
     def machine_verdict(self, verdict: str, now: float) -> None:
@@ -68,6 +72,20 @@ class CallRequests(CallLife):
                 self.downlink.resume(now)
             self._note("hold" if on else "unhold", "", now)
         return True
+
+    def hand_on(self, parameters: Mapping[str, Any], now: float) -> str:
+        """The operator hands the caller on, with the parameters and by the rules of the agents' own tool.
+
+        Empty = it is under way, and a step of the record will say what it came to; else why not.
+        """
+        if self.state is not State.ACTIVE or self._errands.may_leave:
+            return tools.transfer_failed(tools.ToolFailure.NOT_NOW)
+        order = self._hands.read_operators(parameters)
+        if not isinstance(order, TransferOrder):
+            return order.words if isinstance(order, Refused) else tools.transfer_failed(tools.ToolFailure.NOT_NOW)
+        self._note("operator_transfer", order.kind.value, now)
+        self._carry_out(order, OPERATOR, now)
+        return ""
 
     def handed_over(self, detail: str, now: float) -> None:
         """The caller is with somebody else: this call is done."""

@@ -49,26 +49,28 @@ def find_talkspurts(pcm: bytes, rate_hz: int) -> list[Talkspurt]:
         raise LocalError(f"rate_hz is {rate_hz}; a frame of {FRAME_MS} ms needs at least one sample")
     samples = np.frombuffer(pcm, dtype="<i2", count=len(pcm) // 2)
     length_ms = samples.size * 1000 // rate_hz
-    found: list[Talkspurt] = []
-    for frame in _loud_frames(samples, frame_samples):
-        # From samples, not FRAME_MS: a frame of 22.05 kHz audio is a fraction of a sample short of 20 ms.
-        start_ms = frame * frame_samples * 1000 // rate_hz
-        end_ms = min((frame + 1) * frame_samples * 1000 // rate_hz, length_ms)
-        if found and start_ms - found[-1].end_ms <= HANGOVER_MS:
-            found[-1] = Talkspurt(found[-1].start_ms, end_ms)
-        else:
-            found.append(Talkspurt(start_ms, end_ms))
+    loud = np.concatenate([np.zeros(0, np.int64), *_loud_frames(samples, frame_samples)])
+    if not loud.size:
+        return []
+    # From samples, not FRAME_MS: a frame of 22.05 kHz audio is a fraction of a sample short of 20 ms.
+    starts_ms = loud * frame_samples * 1000 // rate_hz
+    ends_ms = np.minimum((loud + 1) * frame_samples * 1000 // rate_hz, length_ms)
+    first = np.flatnonzero(np.append(True, starts_ms[1:] - ends_ms[:-1] > HANGOVER_MS))
+    last = np.append(first[1:] - 1, loud.size - 1)
+    found = [
+        Talkspurt(start, end) for start, end in zip(starts_ms[first].tolist(), ends_ms[last].tolist(), strict=True)
+    ]
     return [spurt for spurt in found if spurt.end_ms - spurt.start_ms >= MIN_TALKSPURT_MS]
 
 
-def _loud_frames(samples: NDArray[np.int16], frame_samples: int) -> Iterator[int]:
-    """Indices of the frames at or over the threshold; the last frame may be a short one."""
+def _loud_frames(samples: NDArray[np.int16], frame_samples: int) -> Iterator[NDArray[np.int64]]:
+    """Indices of the frames at or over the threshold, block by block; the last frame may be a short one."""
     threshold = (_FULL_SCALE * 10 ** (THRESHOLD_DBFS / 20)) ** 2
     whole = samples.size // frame_samples
     frames = samples[: whole * frame_samples].reshape(whole, frame_samples)
     for first in range(0, whole, _BLOCK_FRAMES):
         energy = frames[first : first + _BLOCK_FRAMES].var(axis=1, dtype=np.float32)
-        yield from (first + np.flatnonzero(energy >= threshold)).tolist()
+        yield first + np.flatnonzero(energy >= threshold)
     rest = samples[whole * frame_samples :]
     if rest.size and float(rest.var(dtype=np.float32)) >= threshold:
-        yield whole
+        yield np.array([whole], np.int64)

@@ -14,7 +14,7 @@ import msgspec
 
 from bridge import outcome
 from bridge.auth.tokens import CallClaims, TokenProblem
-from bridge.calls.admission import Granted, Refused, Waiting
+from bridge.calls.admission import CallKind, Granted, Refused, Waiting
 from bridge.calls.routing import Resolved
 from bridge.calls.state import State
 from bridge.convai.messages import InitiationData
@@ -38,6 +38,8 @@ DIVERTED_ENDS = (outcome.CAPACITY, outcome.AGENT_CAPACITY, outcome.AGENT_DAILY_L
 QUEUED = "queued"
 """``CallFacts.admission`` of a call that waits or had to."""
 
+OUTBOUND = CallKind.OUTBOUND.value
+
 RECORD_WAIT_S = 0.5
 """How long a conversation waits for its call's first record, beside the connection to the agent. A healthy database
 takes a tenth of it, and the connection longer; one in trouble is not waited for."""
@@ -58,7 +60,7 @@ async def admit(session: Session, info: CallInfo) -> None:
         info = _with_claims(session, info, claims)
     route = bridge.route_for(info, claims)
     session.facts.route = route
-    placed = await bridge.outbound.placed(session.call_id) if info.direction == "outbound" else None
+    placed = await bridge.outbound.placed(session.call_id) if info.direction == OUTBOUND else None
     session.call.configure(bridge.options_for(session.spec, route, info.caller, placed))
     if not route.agent_id:
         _refuse(session, outcome.AGENT_NOT_FOUND, route.problem)
@@ -106,7 +108,8 @@ async def _redeem(session: Session, info: CallInfo) -> CallClaims | TokenProblem
     waived_by = session.spec.token_waived_by
     if waived_by and waived_by in info.parameters and not info.token:
         return None
-    if not needed and not (session.spec.needs_token and info.token):
+    expected = session.spec.needs_token or info.direction == OUTBOUND  # a placed call is known by its token
+    if not needed and not (expected and info.token):
         return None
     # A token can be used up once: when the call ends meanwhile, ``let_go`` still has to know what it stood for.
     redeeming = asyncio.ensure_future(session.bridge.tokens.redeem(info.token, info.call_sid))
@@ -133,7 +136,7 @@ def _with_claims(session: Session, info: CallInfo, claims: CallClaims) -> CallIn
     """The call as its webhook knew it, which came from a verified request."""
     if claims.call_id:
         session.bridge.rename(session, claims.call_id)
-        if claims.direction == "outbound":
+        if claims.direction == OUTBOUND:
             session.bridge.outbound.joined(claims.call_id)
     session.call.info = known = _known(info, claims)
     return known

@@ -16,6 +16,7 @@ from bridge.config import Settings
 from bridge.leg import CarrierSpec, ToneWay, TransferKind
 from bridge.server.carrier_control import CarrierControl
 from bridge.server.handing import WHISPER_S
+from bridge.sip import leg as sip
 
 CLEANING_UP_S = 44.0
 """What a transfer may take beyond ringing and asking: requests to the carrier with their time-outs, the way back of the
@@ -65,14 +66,14 @@ def route_options(
 def abilities_of(control: CarrierControl | None, spec: CarrierSpec, caller: str) -> Abilities:
     """What can be done for a call of this carrier, with the credentials that there are."""
     transfers = control.transfers if control is not None else frozenset()
-    if not caller.startswith(("sip:", "sips:")):
+    if spec.name != sip.NAME and not caller.startswith(("sip:", "sips:")):
         transfers -= {TransferKind.REFER}
     if spec.takes_results:
         transfers |= {TransferKind.FLOW}
     tones = spec.tones
     if tones in (ToneWay.CONTROL, ToneWay.EXCURSION):
         tones = control.tones if control is not None else ToneWay.NONE
-    return Abilities(transfers, tones)
+    return Abilities(transfers, tones, refer_takes_numbers=spec.name == sip.NAME)
 
 
 def _machine_options(route: Resolved, placed: OutboundCall | None) -> MachineOptions:

@@ -107,6 +107,11 @@ class CarrierControl(Protocol):
     def tones(self) -> ToneWay:
         """How it sends tones with the credentials that there are."""
 
+    @property
+    def transfers_keep_stream(self) -> bool:
+        """Whether a caller who is sent on stays on their media stream until somebody has them; else it ends and comes
+        back where nobody does."""
+
     async def hang_up(self, line: Line) -> None:
         """End the call; one that is over already is a success."""
 

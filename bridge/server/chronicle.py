@@ -54,10 +54,19 @@ class EventMaker(Protocol):
         """The recording is complete."""
 
 
+class CallTraces(Protocol):
+    """Who makes traces of calls: ``bridge.server.tracing.Tracing``."""
+
+    def call_over(self, record: CallRecord) -> None:
+        """The call has ended."""
+
+
 class Chronicle:
     """Writes down what happens to this process's calls."""
 
     def __init__(self, ledger: RecordSink, live: LiveSink, events: EventMaker, unix: Callable[[], float]) -> None:
+        self.traces: CallTraces | None = None
+        """None = no traces are made."""
         self._ledger = ledger
         self._live = live
         self._events = events
@@ -84,6 +93,8 @@ class Chronicle:
         record = record_of(session.call_id, session.call, session.facts)
         self._ledger.put(record, ())
         self._show(session, record)
+        if self.traces is not None:
+            self.traces.call_over(record)
 
     def turned_away(self, record: CallRecord) -> None:
         """A call that was refused before it reached us, likewise."""
@@ -91,7 +102,9 @@ class Chronicle:
 
     def ended(self, session: Session) -> None:
         """The call is over."""
-        self._write(session, self._events.on_ended)
+        record = self._write(session, self._events.on_ended)
+        if self.traces is not None:
+            self.traces.call_over(record)
 
     def recorded(self, session: Session) -> None:
         """The recording of a call that is over is complete."""
@@ -101,12 +114,13 @@ class Chronicle:
         """Something became known after the end."""
         self._ledger.put(record_of(session.call_id, session.call, session.facts), ())
 
-    def _write(self, session: Session, make: Callable[[CallRecord, float], Sequence[OutboxEvent]]) -> None:
+    def _write(self, session: Session, make: Callable[[CallRecord, float], Sequence[OutboxEvent]]) -> CallRecord:
         record = record_of(session.call_id, session.call, session.facts)
         events = make(record, self._unix())
         session.facts.events_sent = record.events_sent
         self._ledger.put(record, events)
         self._show(session, record)
+        return record
 
     def _show(self, session: Session, record: CallRecord) -> None:
         if record.state == State.ENDED.value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.auth.tokens import CallClaims, TokenProblem
@@ -10,6 +11,7 @@ from bridge.calls.call import Call
 from bridge.calls.record import CallRecord, LatencySummary, Recording
 from bridge.calls.routing import Resolved
 from bridge.calls.state import State
+from bridge.calls.tap import Tap
 from bridge.convai.messages import InitiationData
 from bridge.outcome import EndReason
 from bridge.server.metrics import HopHistogram
@@ -39,6 +41,8 @@ class CallFacts:
     end: EndReason | None = None
     end_detail: str = ""
     initiation: InitiationData = InitiationData()
+    media_of: Callable[[], dict[str, int | float | None]] | None = None
+    """The figures of the media stream as they stand; None where the carrier has it."""
     tape: CallTape | None = None
     """The call's recording while it grows."""
     recording: Recording | None = None
@@ -51,6 +55,8 @@ class CallFacts:
     """What the call's one-time token stands for, known or soon to be; None = it was not looked at."""
     posts: SaidPosts | None = None
     """Posts of what is said, for those who asked for them."""
+    taps: tuple[Tap, ...] = ()
+    """Who hears both sides of the call; see ``bridge.server.listening``."""
 
 
 def record_of(call_id: str, call: Call, facts: CallFacts) -> CallRecord:
@@ -84,6 +90,8 @@ def record_of(call_id: str, call: Call, facts: CallFacts) -> CallRecord:
         record.environment, record.branch = route.environment, route.branch
     if end is not None:
         record.result, record.reason, record.detail = end.result.value, end.reason, facts.end_detail
+    if facts.media_of is not None:
+        record.media = facts.media_of()
     _add_formats(record, call)
     _add_initiation(record, facts.initiation)
     for hop, histogram in (("caller_to_agent", facts.caller_to_agent), ("agent_to_caller", facts.agent_to_caller)):

@@ -208,7 +208,8 @@ async def _blind(
     session.note("transfer_sent")
     verdict = await bridge.transfers.wait(whisper.transfer_id, back_by_s)
     if verdict is not None and verdict is not Verdict.ACCEPTED:
-        await _until_back(session)
+        if not control.transfers_keep_stream:
+            await _until_back(session)
         return FAILURES[verdict]
     _handed_over(session, begin)  # a carrier that says nothing has connected them: of failures it tells
     return None

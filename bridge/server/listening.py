@@ -31,6 +31,10 @@ class CallerEar:
         self._session = session
         self._vad: Vad | None = None
 
+    def spoke_since(self, at_s: float) -> bool:
+        """Whether the caller has spoken at or after this moment."""
+        return self._vad is not None and (self._vad.talking or self._vad.since_s >= at_s)
+
     def listen(self, now: float) -> None:
         """Look at the latest frame."""
         call = self._session.call
@@ -125,11 +129,35 @@ def begin_listening(session: Session) -> None:
     downlink, route, tape = session.call.downlink, session.facts.route, session.facts.tape
     if downlink is None or route is None:
         return
-    taps: list[Tap] = [tape] if tape is not None else []
+    if tape is not None:
+        add_listener(session, tape)
     if route.keypad_inband or (tape is not None and route.keypad.redact):
-        taps.append(ToneListener(downlink.media, lambda tone: _on_tone(session, tone)))
-    if taps:
-        session.call.listen(taps[0] if len(taps) == 1 else Taps(*taps))
+        add_listener(session, ToneListener(downlink.media, lambda tone: _on_tone(session, tone)))
+
+
+def caller_spoke_since(session: Session, at_s: float) -> bool:
+    """Whether the caller has spoken at or after this moment."""
+    return session._ear.spoke_since(at_s)
+
+
+def add_listener(session: Session, tap: Tap) -> None:
+    """Let somebody hear both sides from now on. Audio then takes the longer way past them."""
+    session.facts.taps = (*session.facts.taps, tap)
+    _listen(session)
+
+
+def remove_listener(session: Session, tap: Tap) -> None:
+    """They have heard enough; harmless when they are gone already."""
+    left = tuple(each for each in session.facts.taps if each is not tap)
+    if len(left) != len(session.facts.taps):
+        session.facts.taps = left
+        if not session.call.is_over:
+            _listen(session)
+
+
+def _listen(session: Session) -> None:
+    taps = session.facts.taps
+    session.call.listen(None if not taps else taps[0] if len(taps) == 1 else Taps(*taps))
 
 
 def _on_tone(session: Session, tone: InbandTone) -> None:

@@ -17,6 +17,7 @@ from bridge.server.api.errors import Unavailable
 from bridge.server.api.flights import flight_operations
 from bridge.server.api.ports import ApiPorts
 from bridge.server.api.router import create_api
+from bridge.server.api.sip_messages import sip_message_operations
 from bridge.server.api.stored_routes import StoredRoutes
 from bridge.server.control import CallControl
 from bridge.server.elevenlabs_http import ElevenLabsWebhooks, WebhookInOptions
@@ -63,9 +64,14 @@ def api_router(
         control=CallControl(bridge),
         usage=bridge.admission,
         outbound=bridge.outbound,
+        leftovers=tuple(
+            store.delete for store in (bridge.parts.flights, bridge.parts.sip_messages) if store is not None
+        ),
     )
     settings = bridge.settings
     more = flight_operations(bridge.flight_desk) if bridge.flight_desk is not None else ()
+    if (sip_messages := bridge.parts.sip_messages) is not None:
+        more += sip_message_operations(sip_messages, lambda: bridge.settings.redact_numbers)
     return create_api(
         ports, access, redact_numbers=settings.redact_numbers, public_url=settings.public_base_url, more=more
     )

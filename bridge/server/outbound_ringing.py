@@ -9,7 +9,7 @@ token, so one of the two always sees the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bridge.auth.tokens import CallClaims, TokenProblem
@@ -17,13 +17,14 @@ from bridge.calls.journal import Journal
 from bridge.calls.outbound import Failure, OutboundCall, StatusReport
 from bridge.calls.record import CallRecord
 from bridge.calls.state import State
-from bridge.calls.webhook_vendor import InitiationFailure
+from bridge.calls.webhook_vendor import InitiationFailure, sip_failure_body
 from bridge.outcome import EndReason, Result
 from bridge.server.carrier_control import ControlError, Line
 from bridge.server.live_calls import LiveCall
 from bridge.server.logs import get_logger
 from bridge.server.outbound_book import OutboundBook, Over
 from bridge.server.outbound_parts import OutboundParts
+from bridge.sip import leg as sip
 
 
 @dataclass(slots=True)
@@ -105,7 +106,7 @@ class RingingCalls:
         self,
         call: OutboundCall,
         failure: Failure,
-        body: dict[str, str],
+        body: Mapping[str, object],
         detail: str,
         *,
         call_sid: str = "",
@@ -128,7 +129,7 @@ class RingingCalls:
         record = self._record(entry)
         record.state, record.ended_at = State.ENDED.value, now
         record.result, record.reason, record.detail = end.result.value, end.reason, detail
-        told = InitiationFailure(failure.reason, call.provider, body)
+        told = InitiationFailure(failure.reason, call.provider, dict(body))
         parts.records.put(record, parts.events.on_initiation_failure(record, now, told))
         parts.live.remove(call_id)
         parts.admission.dismiss(call_id)
@@ -200,8 +201,11 @@ class RingingCalls:
         )
 
 
-def report_words(call: OutboundCall, call_sid: str, status: str) -> dict[str, str]:
+def report_words(call: OutboundCall, call_sid: str, status: str) -> dict[str, object]:
     """What a status report would have said, for failures that the carrier has not reported."""
+    if call.provider == sip.NAME:  # we end it ourselves: by CANCEL, or it never began
+        code, phrase = (487, "Request Terminated") if status in ("canceled", "no-answer") else (500, "Not Placed")
+        return dict(sip_failure_body(code, phrase, call_sid))
     return {
         "CallSid": call_sid,
         "CallStatus": status,

@@ -35,8 +35,10 @@ from bridge.errors import BridgeError
 from bridge.server.egress import Answer, BodySource, EgressFailed, EgressRefused, RequestLimits, request
 from bridge.server.logs import get_logger
 from bridge.server.outbox_audio import AudioMissing, AudioOpener, audio_event
+from bridge.server.outbox_headers import RESERVED_HEADERS, event_headers, span_of
 from bridge.server.store.faults import describe
 from bridge.server.store.outbox import Claimed, EventState, Outcome
+from bridge.server.trace_spans import RequestTraces
 
 MAX_RETRY_S = 900.0
 """Between two attempts: a receiver that is up again after hours gets everything within a quarter of an hour."""
@@ -48,21 +50,6 @@ DATABASE_RETRY_S = 1.0
 DATABASE_RETRY_MAX_S = 10.0
 
 GONE = 410
-
-RESERVED_HEADERS = frozenset(
-    {
-        "content-length",
-        "content-type",
-        "elevenlabs-signature",
-        "host",
-        "idempotency-key",
-        "transfer-encoding",
-        "x-bridge-attempt",
-        "x-bridge-event-id",
-        "x-bridge-event-type",
-    }
-)
-"""In lower case: what an operator's extra headers cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +172,8 @@ class OutboxWorker:
         self.options = options
         """May be replaced while the worker runs: a changed secret or URL holds from the next attempt on."""
         self.figures = OutboxFigures()
+        self.traces: RequestTraces | None = None
+        """None = no traces are made."""
         self._store = store
         self._client = client
         self._owner = owner
@@ -286,11 +275,16 @@ class OutboxWorker:
     # --- one delivery ---
 
     async def _deliver(self, claimed: Claimed) -> None:
+        began_s = self._unix()
         try:
             verdict = await self._attempt(claimed)
         except Exception:
             self._log.exception("bug", event_id=claimed.event.id)
             verdict = Verdict(False, "the bridge failed on its own; see its log")
+        if self.traces is not None:
+            event, ended_s = claimed.event, self._unix()
+            name, key = span_of(claimed)
+            self.traces.requested(event.call_id, name, key, began_s=began_s, ended_s=ended_s, problem=verdict.error)
         del self._sending[claimed.event.id]
         self._attempted[claimed.event.id] = claimed, verdict
         self.figures.in_flight = len(self._sending)
@@ -310,7 +304,7 @@ class OutboxWorker:
                 self._client,
                 "POST",
                 options.url,
-                headers=event_headers(claimed, signature),
+                headers={**event_headers(claimed, signature), **self._trace_headers(claimed)},
                 private_headers=options.headers,
                 body=body,
                 limits=limits,
@@ -324,6 +318,9 @@ class OutboxWorker:
         except (OSError, BridgeError) as error:
             return Verdict(False, f"the recording cannot be read: {type(error).__name__}")
         return judge(answer, self._unix())
+
+    def _trace_headers(self, claimed: Claimed) -> dict[str, str]:
+        return {} if self.traces is None else self.traces.headers(claimed.event.call_id, *span_of(claimed))
 
     def _audio_body(self, event: OutboxEvent) -> BodySource:
         def source() -> AsyncIterator[bytes]:
@@ -380,16 +377,3 @@ class OutboxWorker:
         figures.dead += 1
         advice = f"Mend the receiver, then run: bridge webhooks replay {event.id}"
         log.error("webhook_dead", detail=outcome.error, advice=advice)
-
-
-def event_headers(claimed: Claimed, signature: str) -> dict[str, str]:
-    """The headers of an attempt, besides the operator's."""
-    event = claimed.event
-    return {
-        "Content-Type": "application/json",
-        **({webhook.HEADER: signature} if signature else {}),
-        "Idempotency-Key": event.id,
-        "X-Bridge-Event-Id": event.id,
-        "X-Bridge-Event-Type": event.type,
-        "X-Bridge-Attempt": str(claimed.attempt),
-    }

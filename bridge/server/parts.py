@@ -46,8 +46,11 @@ from bridge.server.recording.options import RecordingOptions, S3Options
 from bridge.server.redis_client import RedisLink, RedisOptions
 from bridge.server.results import ResultsClient
 from bridge.server.shared_state import SharedState
+from bridge.server.sip.message_store import MessagesKept, MessageStore, MessageStoreOptions
 from bridge.server.speech import Speaker, SpeechOptions
 from bridge.server.storage import Storage, open_storage, outbox_options
+from bridge.sip import leg as sip
+from bridge.sip.trunks import Trunk
 
 TOKENS_PER_CALL = 4
 """Room in the token book per call that may run: a minute of answered calls that never came, many times over."""
@@ -96,6 +99,7 @@ class Parts:
     http_tools: HttpTools | None = None
     digits: DigitsOut | None = None
     flights: Flights | None = None
+    sip_messages: MessageStore | None = None
 
     def apply(self, settings: Settings, tools: Mapping[str, HttpTool]) -> None:
         """Take over what may change while calls are on: keys, addresses and headers of outgoing requests."""
@@ -104,6 +108,8 @@ class Parts:
         self.personalizer.options = personalizer_options(settings)
         if self.flights is not None:
             self.flights.options = flight_options(settings)
+        if self.sip_messages is not None:
+            self.sip_messages.configure(message_options(settings))
         if self.speaker is not None:
             fresh, kept = speech_options(settings, audio=False), self.speaker.options
             self.speaker.options = replace(fresh, apologies=kept.apologies, voicemail=kept.voicemail)
@@ -228,11 +234,16 @@ def http_tools_options(settings: Settings, tools: Mapping[str, HttpTool] | None)
     return HttpToolsOptions(tools or {}, settings.webhook_signing_secret)
 
 
-def outbound_options(settings: Settings) -> OutboundOptions:
+def outbound_options(settings: Settings, trunks: Sequence[Trunk] = ()) -> OutboundOptions:
     """See ``OutboundOptions``."""
+    outgoing = [trunk.outbound for trunk in trunks if trunk.outbound is not None] if settings.has_sip else []
     rules = RequestRules(
-        providers=frozenset({"twilio", "vonage"}),
-        owned_numbers={"twilio": settings.twilio_from_numbers, "vonage": settings.vonage_from_numbers},
+        providers=frozenset({"twilio", "vonage", sip.NAME} if outgoing else {"twilio", "vonage"}),
+        owned_numbers={
+            "twilio": settings.twilio_from_numbers,
+            "vonage": settings.vonage_from_numbers,
+            sip.NAME: tuple(dict.fromkeys(each.caller_id for each in outgoing if each.caller_id)),
+        },
         ring_s=settings.outbound_ring_s,
         detection=settings.machine_detection,
         machine_action=MachineAction(settings.voicemail_action),
@@ -244,6 +255,13 @@ def flight_options(settings: Settings) -> FlightFileOptions:
     """See ``FlightFileOptions``."""
     return FlightFileOptions(
         settings.data_dir / "flights", FlightsKept(settings.flight_recorder), settings.retention_flights_days
+    )
+
+
+def message_options(settings: Settings) -> MessageStoreOptions:
+    """See ``MessageStoreOptions``."""
+    return MessageStoreOptions(
+        settings.data_dir / "sip", MessagesKept(settings.sip_message_log), settings.retention_sip_messages_days
     )
 
 
@@ -305,6 +323,10 @@ async def open_parts(
             parts.flights = Flights(flight_options(settings))
             await parts.flights.prune(at_once=True)
             stack.push_async_callback(parts.flights.aclose)
+        if settings.has_sip:
+            parts.sip_messages = MessageStore(message_options(settings))
+            await parts.sip_messages.prune()
+            stack.push_async_callback(parts.sip_messages.aclose)
         parts.controls = open_controls(settings)
         for control in parts.controls.values():
             stack.push_async_callback(control.aclose)

@@ -34,9 +34,13 @@ from bridge.convai.messages import InitiationData
 from bridge.errors import BridgeError, LocalError
 from bridge.server import egress
 from bridge.server.logs import get_logger
+from bridge.server.trace_spans import RequestTraces
 
 MAX_REMEMBERED = 10_000
 """Calls whose outcome is kept here; beyond it the oldest goes."""
+
+SPAN = "personalization"
+"""The request's name in its call's trace."""
 
 LAST_LOOK_S = 0.1
 """At least so long is another process's outcome waited for, even when its clock says that the time is over."""
@@ -137,9 +141,12 @@ class Personalizer:
     ) -> None:
         self.options = options
         """May be replaced at any time; requests on their way keep theirs."""
+        self.traces: RequestTraces | None = None
+        """None = no traces are made."""
         self._client = client
         self._cache = cache
-        self._on_outcome = on_outcome
+        self.on_outcome = on_outcome
+        """Told of every request that this process made."""
         self._monotonic = monotonic
         self._unix = unix
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
@@ -149,14 +156,17 @@ class Personalizer:
         """Calls whose outcome is kept or on its way."""
         return len(self._entries)
 
-    def start(self, call_sid: str, request: PersonalizationRequest) -> None:
-        """Ask about this call now; harmless when that was done before, by whichever process."""
+    def start(self, call_sid: str, request: PersonalizationRequest, call_id: str = "") -> None:
+        """Ask about this call now; harmless when that was done before, by whichever process.
+
+        ``call_id`` is ours, for the call's trace; empty = not known yet, and the request is in no trace.
+        """
         now = self._monotonic()
         self._purge(now)
         if call_sid in self._entries:
             return
         outcome: asyncio.Future[Personalization] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._run(outcome, call_sid, request, self.options))
+        task = asyncio.create_task(self._run(outcome, call_sid, request, self.options, call_id))
         self._entries[call_sid] = _Entry(now, outcome, task)
 
     async def result(self, call_sid: str) -> Personalization:
@@ -200,6 +210,7 @@ class Personalizer:
         call_sid: str,
         request: PersonalizationRequest,
         options: PersonalizerOptions,
+        call_id: str = "",
     ) -> None:
         began_s = self._monotonic()
         key = f"personalization:{call_sid}"
@@ -208,7 +219,7 @@ class Personalizer:
         try:
             async with asyncio.timeout(options.timeout_s):
                 mine = await self._claim(key, options)
-                found = await (self._ask(request, options) if mine else self._of_another(key, options))
+                found = await (self._ask(request, options, call_id) if mine else self._of_another(key, options))
         except TimeoutError:
             found = Failed(f"no answer within {options.timeout_s:g} s", Outcome.TIMEOUT)
         except Exception:  # the call goes on, by the operator's policy for failures
@@ -220,8 +231,16 @@ class Personalizer:
                 "personalization_failed", call_sid=call_sid, outcome=found.outcome.value, detail=found.detail
             )
         if mine:
-            self._on_outcome(found.outcome if isinstance(found, Failed) else Outcome.OK, self._monotonic() - began_s)
+            took_s, problem = self._monotonic() - began_s, found.outcome if isinstance(found, Failed) else Outcome.OK
+            self.on_outcome(problem, took_s)
+            self._trace(call_id, problem, took_s)
             await self._publish(key, found, options)
+
+    def _trace(self, call_id: str, outcome: Outcome, took_s: float) -> None:
+        if self.traces is None or not call_id:
+            return
+        now_s, problem = self._unix(), "" if outcome is Outcome.OK else outcome.value
+        self.traces.requested(call_id, SPAN, began_s=now_s - took_s, ended_s=now_s, problem=problem)
 
     async def _claim(self, key: str, options: PersonalizerOptions) -> bool:
         """Whether it is for this process to ask."""
@@ -259,13 +278,16 @@ class Personalizer:
         passed_s = self._unix() - float(since) if since is not None else 0.0
         return min(max(timeout_s - passed_s, LAST_LOOK_S), timeout_s)
 
-    async def _ask(self, request: PersonalizationRequest, options: PersonalizerOptions) -> Personalization:
+    async def _ask(
+        self, request: PersonalizationRequest, options: PersonalizerOptions, call_id: str
+    ) -> Personalization:
+        traced = self.traces.headers(call_id, SPAN) if self.traces is not None and call_id else {}
         try:
             answer = await egress.request(
                 self._client,
                 "POST",
                 options.url,
-                headers={"Content-Type": "application/json", "Accept": "application/json"},
+                headers={"Content-Type": "application/json", "Accept": "application/json", **traced},
                 private_headers=options.headers,
                 body=encode_request(request),
                 limits=egress.RequestLimits(deadline_s=options.timeout_s, max_answer_bytes=MAX_ANSWER_BYTES),

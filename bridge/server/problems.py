@@ -15,6 +15,7 @@ def _missing(settings: Settings) -> list[str]:
     if not settings.elevenlabs_agent_id:
         missing.append("Set ELEVENLABS_AGENT_ID: no agent is there to take calls.")
     verifiable = _twilio_is_set(settings) or settings.genesys_api_key or settings.vonage_signature_secrets
+    verifiable = verifiable or settings.has_sip
     if settings.bridge_auth == "on" and not verifiable:
         missing.append(
             "Set TWILIO_AUTH_TOKEN, GENESYS_API_KEY or VONAGE_SIGNATURE_SECRET: requests of carriers cannot be "

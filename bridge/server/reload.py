@@ -20,7 +20,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -165,10 +165,15 @@ class Reloader:
             routing = fresh.routing.with_database(old.routing.database)
             routes_changed = routing != old.routing
             tools_changed = fresh.tools != old.tools
-            if changed or routes_changed or tools_changed:
-                self._take(Configuration(settings, routing, fresh.tools))
+            trunks_changed = fresh.trunks != old.trunks
+            if changed or routes_changed or tools_changed or trunks_changed:
+                self._take(Configuration(settings, routing, fresh.tools, fresh.trunks))
             self._log.info(
-                "configuration_reloaded", settings=changed, routes_changed=routes_changed, tools_changed=tools_changed
+                "configuration_reloaded",
+                settings=changed,
+                routes_changed=routes_changed,
+                tools_changed=tools_changed,
+                trunks_changed=trunks_changed,
             )
             self._report(True)
             return True
@@ -192,7 +197,7 @@ class Reloader:
             self._routes_failed, self._routes_version = False, version
             routing = self.current.routing.with_database(self._decode(rows))
             if routing != self.current.routing:
-                self._take(Configuration(self.current.settings, routing, self.current.tools))
+                self._take(replace(self.current, routing=routing))
                 self._log.info("routes_reloaded", routes=len(routing.database))
             return True
 

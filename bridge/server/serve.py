@@ -33,9 +33,11 @@ from bridge.server.parts import Events, event_options, open_parts
 from bridge.server.problems import problems_of
 from bridge.server.samples import sampling
 from bridge.server.service import Bridge
+from bridge.server.sip.wiring import add_control, sip_service
 from bridge.server.sockets import MediaSocket, Nobody
 from bridge.server.upgrade import Refusal, upgrade_protocol
 from bridge.server.watch import ConfigurationSource, watching
+from bridge.sip.trunks import Trunk
 
 LAST_WORDS_S = 0.5
 """Between ending the last calls and closing the port: their close frames and fallback requests pass."""
@@ -160,23 +162,33 @@ class BridgeServer(uvicorn.Server):
             session.end(outcome.DRAINING, "the drain's time was up")
 
 
+def default_trunks(settings: Settings) -> tuple[Trunk, ...]:
+    """The trunk of the settings, where they make one."""
+    return () if settings.default_trunk is None else (settings.default_trunk,)
+
+
 async def serve(
     settings: Settings,
     on_ready: OnReady | None = None,
     *,
     routing: RoutingTable | None = None,
     tools: Mapping[str, HttpTool] = MappingProxyType({}),
+    trunks: tuple[Trunk, ...] | None = None,
     source: ConfigurationSource | None = None,
 ) -> None:
     """Run the bridge until it is told to stop. ``on_ready`` is called once the port is open.
 
+    ``trunks`` None = the one that the settings make.
+
     With a ``source`` the configuration is read again on SIGHUP and when its files change.
     """
     events = Events(event_options(settings))
+    trunks = default_trunks(settings) if trunks is None else trunks
     async with contextlib.AsyncExitStack() as stack:
         http = await stack.enter_async_context(new_client())
         parts = await stack.enter_async_context(open_parts(settings, http, ssl.create_default_context(), events, tools))
-        bridge = Bridge(settings, routing or RoutingTable(), parts, events, tools)
+        bridge = Bridge(settings, routing or RoutingTable(), parts, events, tools, trunks)
+        add_control(bridge)
         await bridge.outbound.start()
         stack.push_async_callback(bridge.outbound.close)
         stack.push_async_callback(bridge.outbound.drain)
@@ -184,6 +196,7 @@ async def serve(
         if source is not None:
             bridge.on_apply.append(lambda: set_level(bridge.settings.log_level))
         await stack.enter_async_context(sampling(bridge))
+        await stack.enter_async_context(sip_service(bridge))
         upgrade = upgrade_protocol(
             lambda request: decide_upgrade(bridge, request), max(spec.max_message_bytes for spec in REGISTRY.values())
         )

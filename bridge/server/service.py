@@ -25,7 +25,7 @@ from bridge.calls.personalization import PersonalizationRequest, initiation_for
 from bridge.calls.resume import RESUMED, TRANSCRIPT, transcript
 from bridge.calls.routing import Resolved, RoutingTable
 from bridge.calls.rules import Overflow
-from bridge.config import Settings
+from bridge.config import Configuration, Settings
 from bridge.convai.messages import InitiationData
 from bridge.convai.protocol import ConversationOptions
 from bridge.events import CallInfo
@@ -49,6 +49,7 @@ from bridge.server.personalizer import Failed
 from bridge.server.session import Session
 from bridge.server.session_lines import SessionLines
 from bridge.server.transfers import Transfers
+from bridge.sip.trunks import Trunk
 
 DIVERT_TO, LANGUAGE, CONVERSATION_ID, APOLOGISED = "divert_to", "language", "conversation_id", "apologised"
 """What is remembered of a call's end besides the reason, for the carrier's fallback: where it sends the caller, the
@@ -98,8 +99,11 @@ class Bridge:
         parts: Parts,
         events: Events,
         tools: Mapping[str, HttpTool] = MappingProxyType({}),
+        trunks: tuple[Trunk, ...] = (),
     ) -> None:
         self.settings = settings
+        self.trunks = trunks
+        """SIP trunks."""
         self.routing = routing
         self.defaults = settings.route_defaults
         self.parts = parts
@@ -135,7 +139,7 @@ class Bridge:
         self.transfers = Transfers(parts.shared, parts.tokens)
         self.posts_room = asyncio.Semaphore(said_posts.PARALLEL)
         """Room for posts of what is said, all calls together."""
-        self.outbound = Outbound(outbound_options(settings), self._outbound_parts(events))
+        self.outbound = Outbound(outbound_options(settings, self.trunks), self._outbound_parts(events))
         """The calls that this process has placed."""
         self.tools = tools
         """HTTP tools of the operator's own, by name."""
@@ -147,14 +151,14 @@ class Bridge:
         """Called when the configuration has changed."""
         self._jobs: set[asyncio.Task[None]] = set()  # what goes on after calls have ended
 
-    def apply(
-        self, settings: Settings, routing: RoutingTable, tools: Mapping[str, HttpTool] = MappingProxyType({})
-    ) -> None:
+    def apply(self, configuration: Configuration) -> None:
         """Take over what may change while calls are on; those keep what they began with."""
-        self.settings, self.routing, self.tools = settings, routing, tools
+        settings, tools = configuration.settings, configuration.tools
+        self.settings, self.routing, self.tools = settings, configuration.routing, tools
+        self.trunks = configuration.trunks
         self.defaults = settings.route_defaults
         self.admission.limits = settings.limits
-        self.outbound.options = outbound_options(settings)
+        self.outbound.options = outbound_options(settings, self.trunks)
         self.metrics.max_calls.set(settings.bridge_max_calls)
         self.events.options = event_options(settings)
         self.parts.apply(settings, tools)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from prometheus_client.core import CounterMetricFamily
 
+from bridge.server.metric_catalogue import CATALOGUE
+
 MAX_SERIES = 200
 """Of one tally: an operator's tools times their outcomes; more is somebody playing."""
 MAX_LABEL_CHARS = 64
@@ -62,3 +64,9 @@ class Tally:
         for values, series in self._series.items():
             family.add_metric(values, series.value)
         return family
+
+
+def tally(name: str) -> Tally:
+    """The tally of this name in the catalogue."""
+    spec = CATALOGUE[name]
+    return Tally(name.removesuffix("_total"), spec.text, spec.labels)

@@ -108,6 +108,11 @@ class TwilioControl:
 
     # --- the caller's leg ---
 
+    @property
+    def transfers_keep_stream(self) -> bool:
+        """See ``CarrierControl``."""
+        return False
+
     async def hang_up(self, line: Line) -> None:
         """See ``CarrierControl.hang_up``."""
         await self._end(line, line.call_sid)

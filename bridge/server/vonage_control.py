@@ -181,6 +181,11 @@ class VonageControl:
         """See ``CarrierControl``."""
         return ToneWay.CONTROL if self._rest.has_credentials else ToneWay.NONE
 
+    @property
+    def transfers_keep_stream(self) -> bool:
+        """See ``CarrierControl``."""
+        return False
+
     async def hang_up(self, line: Line) -> None:
         """End the caller's leg, and with it the call; one that is over already is a success."""
         await self._hang_up(line, line.call_sid)

@@ -54,13 +54,13 @@ class _StoredRoutes:
 @contextlib.asynccontextmanager
 async def watching(bridge: Bridge, source: ConfigurationSource | None) -> AsyncIterator[Reloader]:
     """Keep ``bridge`` up to date while this context is open. Without a source only the database's routes change."""
-    current = Configuration(bridge.settings, bridge.routing, bridge.tools)
+    current = Configuration(bridge.settings, bridge.routing, bridge.tools, bridge.trunks)
     storage = bridge.parts.storage
     reloader = Reloader(
         current,
         source.load if source is not None else lambda: current,
         source.files if source is not None else (),
-        lambda configuration: bridge.apply(configuration.settings, configuration.routing, configuration.tools),
+        bridge.apply,
         None if storage is None else _StoredRoutes(storage.routes),
     )
     await reloader.refresh_routes()

@@ -295,6 +295,16 @@ def test_servers_that_cannot_be_made(options: DigestOptions, secret: bytes) -> N
         DigestServer(options, secret)
 
 
+def test_what_a_nonce_was_made_with_can_be_read_again() -> None:
+    maker = DigestServer(DigestOptions("bridge"), b"0123456789abcdef")
+    (challenge, _) = parse_challenges(maker.challenges(1_000.0, b"8 random"))
+    assert maker.entropy_of(challenge.nonce) == b"8 random"
+    other = DigestServer(DigestOptions("bridge"), b"another secret..")
+    assert other.entropy_of(challenge.nonce) is None
+    for nonce in ("", "x", "é", challenge.nonce[:-1], "A" * len(challenge.nonce)):
+        assert maker.entropy_of(nonce) is None
+
+
 def test_a_nonce_needs_its_chance() -> None:
     with pytest.raises(LocalError, match="^a nonce needs 8 random bytes, got 7$"):
         server().challenges(NOW, b"1234567")

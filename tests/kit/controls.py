@@ -26,6 +26,7 @@ class FakeControl:
     """A ``CarrierControl``. Steps are ``ring``, ``join``, ``drop``, ``transfer``, ``tones``, ``hang up``."""
 
     transfers = frozenset({TransferKind.WARM, TransferKind.BLIND, TransferKind.REFER})
+    transfers_keep_stream = False
 
     def __init__(self, tones: ToneWay = ToneWay.EXCURSION) -> None:
         self.tones = tones

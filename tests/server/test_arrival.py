@@ -16,6 +16,7 @@ from bridge import outcome
 from bridge.auth.tokens import CallClaims
 from bridge.calls.call import Call
 from bridge.calls.routing import Resolved, parse_routing
+from bridge.config import Configuration
 from bridge.providers.twilio import SPEC
 from bridge.server import arrival
 from bridge.server.convai_client import AgentConnectError, AgentTarget
@@ -193,7 +194,7 @@ async def test_a_change_of_routes_does_not_touch_a_call_that_is_on() -> None:
     table.agents.go_on.clear()
     table.offer()
     await until(lambda: table.agents.targets)
-    bridge.apply(bridge.settings, parse_routing({"routes": [{"number": "*", "agent": "agent_new"}]}))
+    bridge.apply(Configuration(bridge.settings, parse_routing({"routes": [{"number": "*", "agent": "agent_new"}]})))
     table.agents.go_on.set()
     await until(lambda: table.agent.sent)
     table.session.from_agent(convai.metadata())

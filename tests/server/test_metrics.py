@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from prometheus_client.core import GaugeMetricFamily
@@ -28,7 +29,8 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
 def test_every_metric_is_there_from_the_start() -> None:
     text = Metrics(list).render().decode()
     names = set(re.findall(r"^# TYPE (\S+) \S+$", text, re.MULTILINE))
-    assert {name for name in names if not name.endswith("_created")} == {
+    assert {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"} <= names
+    assert {name for name in names if not name.endswith("_created") and not name.startswith("process_")} == {
         "bridge_agent_connect_seconds",
         "bridge_agent_dropped_seconds_total",
         "bridge_agent_flushed_seconds_total",
@@ -54,6 +56,8 @@ def test_every_metric_is_there_from_the_start() -> None:
         "bridge_interruptions_total",
         "bridge_max_calls",
         "bridge_outbound_calls_total",
+        "bridge_personalization_requests_total",
+        "bridge_personalization_seconds",
         "bridge_playout_gaps_total",
         "bridge_ready",
         "bridge_refused_requests_total",
@@ -187,6 +191,7 @@ def test_what_else_is_counted_by_label() -> None:
     metrics.control_requests.labels("twilio", "hang_up", "done").inc()
     metrics.control_seconds.labels("twilio", "hang_up").observe(0.3)
     metrics.outbound_calls.labels("twilio", "placed").inc()
+    metrics.personalized("timeout", 3.0)
     assert value(metrics, "bridge_tool_calls_total", tool="hold", outcome="done") == 1
     assert value(metrics, "bridge_transfers_total", kind="conference", outcome="no_answer") == 1
     assert value(metrics, "bridge_agent_reconnects_total", outcome="succeeded") == 1
@@ -194,6 +199,21 @@ def test_what_else_is_counted_by_label() -> None:
     assert value(metrics, "bridge_control_requests_total", provider="twilio", action="hang_up", outcome="done") == 1
     assert value(metrics, "bridge_control_seconds_bucket", provider="twilio", action="hang_up", le="0.5") == 1
     assert value(metrics, "bridge_outbound_calls_total", provider="twilio", outcome="placed") == 1
+    assert value(metrics, "bridge_personalization_requests_total", outcome="timeout") == 1
+    assert value(metrics, "bridge_personalization_seconds_bucket", le="2.0") == 0
+    assert value(metrics, "bridge_personalization_seconds_bucket", le="4.0") == 1
+
+
+def test_a_scrape_of_a_thousand_calls_is_quick() -> None:
+    live = [Live(CallStats(caller_frames=number)) for number in range(1000)]
+    metrics = Metrics(lambda: live)
+    took_s = []
+    for _ in range(5):
+        began_s = time.perf_counter()
+        text = metrics.render()
+        took_s.append(time.perf_counter() - began_s)
+    assert min(took_s) < 0.05, "the loop of the calls waits for as long"
+    assert len(text) < 64_000, "the text must not grow with the number of calls"
 
 
 def test_the_turns_of_a_call() -> None:

@@ -14,6 +14,7 @@ import pytest
 from bridge.auth.tokens import CallClaims
 from bridge.auth.webhook import HEADER, sign
 from bridge.calls.routing import RoutingTable
+from bridge.config import Configuration
 from bridge.server import operator_api
 from bridge.server.app import create_app
 from bridge.server.elevenlabs_http import PATH
@@ -107,7 +108,7 @@ async def test_a_route_is_checked_against_the_settings_of_now(tmp_path: Path) ->
     route = {"number": "*", "overflow": "divert"}
     async with operated(tmp_path) as (bridge, client):
         assert (await client.put("/v1/routes", json=route)).status_code == 422
-        bridge.apply(settings_for({**KEYS, "OVERFLOW_DIVERT_TO": "+15550111"}), bridge.routing)
+        bridge.apply(Configuration(settings_for({**KEYS, "OVERFLOW_DIVERT_TO": "+15550111"}), bridge.routing))
         assert (await client.put("/v1/routes", json=route)).status_code == 200
 
 
@@ -125,7 +126,7 @@ async def test_who_may_do_what(tmp_path: Path) -> None:
 async def test_keys_are_rotated_without_a_restart(tmp_path: Path) -> None:
     async with operated(tmp_path) as (bridge, client):
         fresh = settings_for({"BRIDGE_API_KEY": "the-next-key", "TWILIO_AUTH_TOKEN": AUTH_TOKEN})
-        bridge.apply(fresh, RoutingTable())
+        bridge.apply(Configuration(fresh, RoutingTable()))
         assert (await client.get("/v1/calls")).status_code == 401
         assert (await client.get("/v1/calls", headers={"X-API-Key": "the-next-key"})).status_code == 200
 
@@ -244,7 +245,7 @@ async def test_a_stranger_reports_nothing(tmp_path: Path, secret: str, status: i
 async def test_the_vendors_secret_is_rotated_without_a_restart(tmp_path: Path) -> None:
     async with operated(tmp_path, ELEVENLABS_WEBHOOK_SECRET=VENDOR) as (bridge, client):
         assert (await report(client)).status_code == 200
-        bridge.apply(settings_for({**KEYS, "ELEVENLABS_WEBHOOK_SECRET": "the-next"}), RoutingTable())
+        bridge.apply(Configuration(settings_for({**KEYS, "ELEVENLABS_WEBHOOK_SECRET": "the-next"}), RoutingTable()))
         assert (await report(client)).status_code == 401
         assert (await report(client, "the-next")).status_code == 200
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bridge.calls.routing import OverflowPolicy, Resolved
 from bridge.calls.rules import Overflow
 from bridge.server import samples as samples_module
-from bridge.server.samples import sampling
+from bridge.server.samples import certificate_options, sampling
 from bridge.server.service import Bridge
 from tests.kit.offline import keeping_bridge, offline_bridge
 from tests.kit.records import ended_record, outbox_event
@@ -28,6 +28,7 @@ LIMITS = {
 }
 RECORDS = {
     "bridge_database_up",
+    "bridge_heartbeat_steady",
     "bridge_records_pending",
     "bridge_records_lag_seconds",
     "bridge_records_lost_total",
@@ -113,3 +114,12 @@ async def test_the_outbox_is_counted_from_time_to_time(tmp_path: Path, monkeypat
             await asyncio.sleep(0.03)
             assert samples(bridge)["bridge_webhook_backlog"] == 1, "the last figures stand"
     assert asyncio.all_tasks() == tasks
+
+
+def test_certificates_that_callers_depend_on_are_watched(tmp_path: Path) -> None:
+    settings = offline_bridge(PUBLIC_URL="https://bridge.example/calls").settings
+    watched = certificate_options(settings)
+    assert dict(watched.urls) == {"public_url": "https://bridge.example/calls"}
+    assert dict(watched.files) == {}
+    own = settings.model_copy(update={"sip_tls_cert": tmp_path / "sip.pem"})
+    assert dict(certificate_options(own).files) == {"sip": tmp_path / "sip.pem"}

@@ -15,7 +15,7 @@ from bridge.auth.tokens import CallClaims
 from bridge.calls.admission import AgentLimits, CallKind, Granted, Refused, SlotRequest, Verdict, Waiting
 from bridge.calls.routing import OverflowPolicy, Resolved, RoutingTable, parse_routing
 from bridge.calls.rules import Overflow
-from bridge.config import Settings
+from bridge.config import Configuration, Settings
 from bridge.convai.messages import InitiationData
 from bridge.events import CallInfo
 from bridge.providers import genesys
@@ -353,7 +353,7 @@ async def test_changed_settings_hold_for_new_calls_only() -> None:
         PERSONALIZATION_URL="https://crm.example/hook",
     )
     kept = bridge.parts.agents
-    bridge.apply(fresh, RoutingTable())
+    bridge.apply(Configuration(fresh, RoutingTable()))
     assert told == ["now"]
     assert table.session.facts.route is before
     assert (bridge.defaults.agent_id, bridge.call_options.caller_buffer_ms) == ("agent_2", 200)
@@ -370,7 +370,7 @@ async def test_changed_settings_hold_for_new_calls_only() -> None:
 async def test_fewer_calls_than_there_are_end_none() -> None:
     bridge = offline_bridge(BRIDGE_AUTH="off", BRIDGE_MAX_CALLS="2")
     first, second = await Table(bridge).activate("CA1"), await Table(bridge).activate("CA2")
-    bridge.apply(changed(bridge, BRIDGE_AUTH="off", BRIDGE_MAX_CALLS="1"), RoutingTable())
+    bridge.apply(Configuration(changed(bridge, BRIDGE_AUTH="off", BRIDGE_MAX_CALLS="1"), RoutingTable()))
     assert bridge.admission.active == 2
     assert isinstance(await bridge.take_slot("call_3", "", ROUTE, "inbound"), Refused)
     first.hang_up()
@@ -382,7 +382,7 @@ async def test_fewer_calls_than_there_are_end_none() -> None:
 async def test_new_routes_are_taken() -> None:
     bridge = offline_bridge()
     routing = parse_routing({"routes": [{"number": "+15550199", "agent": "agent_b"}]})
-    bridge.apply(bridge.settings, routing)
+    bridge.apply(Configuration(bridge.settings, routing))
     assert bridge.route_for(INFO, None).agent_id == "agent_b"
 
 
@@ -400,7 +400,7 @@ async def test_hold_audio_is_read_once(tmp_path: Path) -> None:
     path.unlink()
     told: list[bool] = []
     bridge.on_apply.append(lambda: told.append(True))
-    bridge.apply(bridge.settings, RoutingTable())
+    bridge.apply(Configuration(bridge.settings, RoutingTable()))
     assert bridge.call_options.hold_audio is audio
     assert told == [True]
 

@@ -17,6 +17,10 @@ from bridge.server.api.errors import ApiError
 ENTRANCE = "api"
 """The name of this entrance in ``bridge_refused_total``."""
 
+VOUCHED = "bridge.vouched"
+"""Entry of the ASGI scope with the ``Access`` of a request that the console has checked already; no client can set it.
+"""
+
 OPEN_ACCESS = Access(Scope.ADMIN, "")
 """Everybody's, with BRIDGE_AUTH=off."""
 
@@ -46,8 +50,11 @@ class AccessControl:
     def check(self, request: Request, needed: Scope) -> Access:
         """What this request may do, at least ``needed``. Raises ``ApiError`` 401, 403 or 429."""
         try:
-            _refuse_other_origins(request)
-            return self._access(request, needed) if self._auth_on else OPEN_ACCESS
+            refuse_other_origins(request)
+            if not self._auth_on:
+                return OPEN_ACCESS
+            vouched: Access | None = request.scope.get(VOUCHED)
+            return self._access(request, needed) if vouched is None else _covered(vouched, needed)
         except ApiError:
             self._on_refused(ENTRANCE)
             raise
@@ -59,6 +66,14 @@ class AccessControl:
                 "api_key_not_set",
                 "The API is closed because no key is configured: set BRIDGE_API_KEY and restart or reload the bridge.",
             )
+        headers = request.headers
+        presented = presented_keys(
+            headers.getlist("authorization"), headers.getlist("x-api-key"), headers.getlist("xi-api-key")
+        )
+        return _covered(self.identify(request, presented), needed)
+
+    def identify(self, request: Request, presented: tuple[str, ...]) -> Access:
+        """Whose keys these are. Raises ``ApiError``: too many guesses from there, no key, a wrong one."""
         source, now = request.client.host if request.client else "", self._clock()
         wait_s = self._guesses.wait_s(source, now)
         if wait_s > 0:
@@ -68,10 +83,6 @@ class AccessControl:
                 "Too many wrong keys came from this address; come back after the seconds in Retry-After.",
                 headers={"Retry-After": str(int(wait_s) + 1)},
             )
-        headers = request.headers
-        presented = presented_keys(
-            headers.getlist("authorization"), headers.getlist("x-api-key"), headers.getlist("xi-api-key")
-        )
         if not presented:
             raise ApiError(
                 401,
@@ -83,12 +94,16 @@ class AccessControl:
         if access is None:
             self._guesses.count(source, now)
             raise ApiError(401, "wrong_api_key", "This key is none of those in BRIDGE_API_KEY.", headers=_CHALLENGE)
-        if not access.scope.covers(needed):
-            raise ApiError(403, "admin_key_needed", "This needs an admin key; the one given may only read.")
         return access
 
 
-def _refuse_other_origins(request: Request) -> None:
+def _covered(access: Access, needed: Scope) -> Access:
+    if not access.scope.covers(needed):
+        raise ApiError(403, "admin_key_needed", "This needs an admin key; the one given may only read.")
+    return access
+
+
+def refuse_other_origins(request: Request) -> None:
     """403 for a request of another site's page that would change something.
 
     Browsers say it themselves (Fetch Metadata, section 2.3); older ones only name the origin (RFC 6454).

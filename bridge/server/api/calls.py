@@ -228,6 +228,8 @@ class _Calls:
             raise _goes_on(call_id)
         if record.recording is not None:
             await delete_audio(record.recording, self._ports.audio)
+        for delete_files in self._ports.leftovers:
+            await delete_files(call_id)
         try:
             await self._ports.calls.delete(call_id)
         except LiveCallError:

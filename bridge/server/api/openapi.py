@@ -252,7 +252,8 @@ def _success(operation: Operation) -> dict[str, Any]:
             "206": {"description": "The range that was asked for.", "headers": headers, "content": content},
         }
     description, schema = _summary_of(operation.answer), _ref(operation.answer)
-    return {str(operation.status): {"description": description, "content": {JSON: {"schema": schema}}}}
+    kinds: dict[str, Any] = {JSON: {"schema": schema}, **{kind: {} for kind in operation.more_types}}
+    return {str(operation.status): {"description": description, "content": kinds}}
 
 
 def _summary_of(struct: type) -> str:

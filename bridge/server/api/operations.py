@@ -52,6 +52,11 @@ _UNAVAILABLE = (
 """What a database, Redis or a disk raises that does not answer; ``TimeoutError`` is an ``OSError``."""
 
 
+def is_unavailable(error: Exception) -> bool:
+    """Whether this says that something does not answer, and not that something is wrong with the request or with us."""
+    return isinstance(error, _UNAVAILABLE) and not blames_values(error)
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One parameter of an operation."""
@@ -104,6 +109,8 @@ class Operation:
     """Statuses of refusals besides those that every operation can give."""
     status: int = 200
     """Of an answer with JSON."""
+    more_types: tuple[str, ...] = ()
+    """Media types that an answer with JSON can also come as."""
 
 
 AUDIO = "audio"
@@ -145,7 +152,7 @@ class PathEndpoint:
 
     def _failure(self, error: Exception) -> Response:
         """503 for what does not answer, 500 for a bug; the words are for the log alone."""
-        if isinstance(error, _UNAVAILABLE) and not blames_values(error):
+        if is_unavailable(error):
             get_logger().warning("api_unavailable", path=self.path, detail=describe(error))
             return ApiError(
                 503,

@@ -8,7 +8,7 @@ API turns them into 503.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -118,11 +118,28 @@ class ControlResult(enum.Enum):
     """The call is not recorded, so there is nothing to pause."""
 
 
+class TransferWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Hand the caller on to somebody else."""
+
+    to: str
+    """A number with its country code, a SIP address, or a word of the carrier's flow; TRANSFER_ALLOW must allow it."""
+    kind: str = ""
+    """`conference` (the human is asked first), `blind`, `sip_refer` or `flow`; left out: the best that the line can
+    make."""
+    caller_message: str = ""
+    """Said to the caller, where the kind allows it."""
+    human_message: str = ""
+    """Said to the human before they take the call, likewise."""
+
+
 class ControlPort(Protocol):
     """Orders to calls in progress."""
 
     async def hang_up(self, call_id: str) -> ControlResult:
         """End the call."""
+
+    async def transfer(self, call_id: str, wish: TransferWish) -> ControlResult | str:
+        """Begin to hand the caller on; a text says why that cannot be."""
 
     async def pause_recording(self, call_id: str) -> ControlResult:
         """Write silence from now on; harmless when it is paused."""
@@ -192,3 +209,5 @@ class ApiPorts:
     usage: UsagePort
     outbound: OutboundPort | None = None
     """None = this bridge places no calls."""
+    leftovers: tuple[Callable[[str], Awaitable[None]], ...] = ()
+    """Each deletes files of a call by our id, where there are any; again is no mistake."""

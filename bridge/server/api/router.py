@@ -21,6 +21,7 @@ from bridge.server.api.outbound import outbound_operations
 from bridge.server.api.ports import ApiPorts
 from bridge.server.api.recording import control_operations
 from bridge.server.api.routes import route_operations
+from bridge.server.api.transfer import transfer_operations
 from bridge.server.api.views import Views
 from bridge.server.api.webhooks import webhook_operations
 
@@ -35,6 +36,7 @@ def api_operations(ports: ApiPorts, *, redact_numbers: bool) -> tuple[Operation,
         *call_operations(ports, views),
         *outbound_operations(ports),
         *control_operations(ports),
+        *transfer_operations(ports),
         *live_operations(ports, views),
         *route_operations(ports),
         *webhook_operations(ports),

@@ -144,6 +144,9 @@ class CallDetail(CallSummary, frozen=True, kw_only=True):
     """When the caller's turns ended, and how soon and by whose time they were answered."""
     turn_summary: TurnSummary | None
     """All turns together; null while the call goes on."""
+    media: dict[str, int | float | None]
+    """How the carrier's media stream was, for calls over SIP: packets, loss, jitter, round trip and an estimate of the
+    quality (`mos`, 1 to 4.5)."""
     recording: RecordingInfo | None
     """Null when there is none."""
 
@@ -325,7 +328,7 @@ class ControlDone(msgspec.Struct, frozen=True, kw_only=True):
     call_id: str
     """The call."""
     done: str
-    """`hangup`, `recording_paused` or `recording_resumed`."""
+    """`hangup`, `transfer`, `recording_paused` or `recording_resumed`."""
 
 
 class AgentUsage(msgspec.Struct, frozen=True, kw_only=True):

@@ -97,6 +97,7 @@ class Views:
             entries_lost=journal.lost,
             turns=shown.turns,
             turn_summary=shown.turn_summary,
+            media=shown.media,
             recording=_recording(record.id, record.recording),
         )
 

@@ -25,6 +25,7 @@ from bridge.server.api.ports import (
     PlacedCall,
     PlacementRefused,
     Refusal,
+    TransferWish,
 )
 from bridge.server.api.router import create_api
 from bridge.server.live_calls import LiveCall
@@ -165,10 +166,16 @@ class FakeControl(Broken):
     def __init__(self) -> None:
         super().__init__()
         self.result = ControlResult.DONE
+        self.wishes: list[TransferWish] = []
+        self.refused_as = ""
         self.orders: list[tuple[str, str]] = []
 
     async def hang_up(self, call_id: str) -> ControlResult:
         return self._order("hang_up", call_id)
+
+    async def transfer(self, call_id: str, wish: TransferWish) -> ControlResult | str:
+        self.wishes.append(wish)
+        return self.refused_as or self._order("transfer", call_id)
 
     async def pause_recording(self, call_id: str) -> ControlResult:
         return self._order("pause_recording", call_id)
@@ -221,6 +228,11 @@ class Api:
     deliveries: FakeDeliveries = field(default_factory=FakeDeliveries)
     control: FakeControl = field(default_factory=FakeControl)
     outbound: FakeOutbound = field(default_factory=FakeOutbound)
+    forgotten: list[str] = field(default_factory=list)
+    """Calls whose other files were deleted."""
+
+    async def forget_files(self, call_id: str) -> None:
+        self.forgotten.append(call_id)
 
     async def get(self, path: str, **more: Any) -> httpx.Response:
         return await self.client.get(path, **more)
@@ -275,6 +287,7 @@ async def running_api(
             control=api.control,
             usage=FakeUsage(),
             outbound=api.outbound if places_calls else None,
+            leftovers=(api.forget_files,),
         )
         app.include_router(create_api(ports, access, redact_numbers=redact, public_url="https://bridge.example.com"))
         yield api

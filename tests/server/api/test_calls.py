@@ -185,6 +185,7 @@ async def test_a_call_is_forgotten_with_all_that_belongs_to_it() -> None:
         assert (response.status_code, response.content) == (204, b"")
         assert list(api.calls.records) == ["b2"]
         assert api.audio.files == {}
+        assert api.forgotten == ["a1"], "flight record and SIP messages"
         assert await api.refusal("DELETE", "/v1/calls/a1") == NO_CALL
 
 

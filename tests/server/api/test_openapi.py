@@ -30,6 +30,7 @@ OPERATIONS = {
     "getCallAudio": ("get", "/v1/calls/{id}/audio"),
     "getCallWebhooks": ("get", "/v1/calls/{id}/webhooks"),
     "hangUpCall": ("post", "/v1/calls/{id}/hangup"),
+    "transferCall": ("post", "/v1/calls/{id}/transfer"),
     "pauseRecording": ("post", "/v1/calls/{id}/recording/pause"),
     "resumeRecording": ("post", "/v1/calls/{id}/recording/resume"),
     "listLiveCalls": ("get", "/v1/live"),
