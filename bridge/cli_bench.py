@@ -29,7 +29,7 @@ def bench(
         int | None,
         typer.Option(help="Simulated calls at once; 400 with Twilio, 200 with Genesys, 100 with Vonage by default."),
     ] = None,
-    carrier: Annotated[str, typer.Option(help="twilio, genesys or vonage.")] = "twilio",
+    carrier: Annotated[str, typer.Option(help="twilio, genesys, vonage or sip.")] = "twilio",
     mode: Annotated[
         str,
         typer.Option(

@@ -50,6 +50,7 @@ from bridge.settings.sip import SipSettings
 from bridge.settings.storage import StorageSettings
 from bridge.settings.survival import FlightSettings, SurvivalSettings
 from bridge.settings.tools import ToolSettings
+from bridge.settings.tracing import TracingSettings
 from bridge.settings.twilio import TwilioSettings
 from bridge.settings.vonage import VonageSettings
 from bridge.settings.webhooks import PersonalizationSettings, WebhookSettings
@@ -69,6 +70,7 @@ _SHOWN_CHARS = 60
 
 class Settings(
     LogSettings,
+    TracingSettings,
     FlightSettings,
     TimingSettings,
     ClusterSettings,
@@ -170,6 +172,7 @@ TOPICS: tuple[type[Topic], ...] = (
     ClusterSettings,
     TimingSettings,
     FlightSettings,
+    TracingSettings,
     LogSettings,
 )
 """In the order of the README's tables, which is that of the fields; the docstrings' first lines are the titles."""

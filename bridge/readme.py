@@ -9,6 +9,7 @@ from __future__ import annotations
 from bridge.calls.state import mermaid
 from bridge.errors import LocalError
 from bridge.outcome import CATALOGUE
+from bridge.server.metrics_table import metrics_table
 from bridge.settings_table import settings_table
 
 
@@ -24,7 +25,12 @@ def reasons_table() -> str:
     return "\n".join(rows)
 
 
-BLOCKS = {"settings": settings_table, "states": state_diagram, "reasons": reasons_table}
+BLOCKS = {
+    "settings": settings_table,
+    "states": state_diagram,
+    "reasons": reasons_table,
+    "metrics": metrics_table,
+}
 
 
 def update_readme(text: str) -> str:

@@ -19,6 +19,7 @@ from bridge.config import Settings
 from bridge.errors import ConfigError
 from bridge.server.watch import ConfigurationSource
 from bridge.simulators.agent_scenarios import SCENARIOS
+from bridge.sip.trunks import Trunk
 from tests.kit import logs
 
 runner = CliRunner()
@@ -83,9 +84,15 @@ def test_serve_runs_the_server_with_the_settings(monkeypatch: pytest.MonkeyPatch
     seen: list[tuple[Settings, RoutingTable, ConfigurationSource]] = []
 
     async def serve(
-        settings: Settings, *, routing: RoutingTable, tools: Mapping[str, HttpTool], source: ConfigurationSource
+        settings: Settings,
+        *,
+        routing: RoutingTable,
+        tools: Mapping[str, HttpTool],
+        trunks: tuple[Trunk, ...],
+        source: ConfigurationSource,
     ) -> None:
         assert list(tools) == ["order_status"]
+        assert [trunk.name for trunk in trunks] == ["berlin"]
         seen.append((settings, routing, source))
 
     monkeypatch.setattr("bridge.server.serve.serve", serve)
@@ -93,6 +100,7 @@ def test_serve_runs_the_server_with_the_settings(monkeypatch: pytest.MonkeyPatch
     toml.write_text(
         '[[routes]]\nnumber = "+15550199"\nagent = "agent_7"\n'
         '[tools.order_status]\ndescription = "Looks up."\nurl = "https://shop.example.com/orders"\n'
+        '[trunks.berlin]\nallowed_addresses = ["192.0.2.7"]\n'
     )
     run("serve", env={"BRIDGE_PORT": "1234", "BRIDGE_CONFIG": str(toml)})
     [(settings, routing, source)] = seen

@@ -57,7 +57,7 @@ def test_the_carrier_brings_its_own_numbers(seen: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--carrier", "fax"), "carrier is 'fax'; known are twilio, genesys, vonage"),
+        (("--carrier", "fax"), "carrier is 'fax'; known are twilio, genesys, vonage, sip"),
         (("--carrier", "genesys", "--target", "plain"), "unknown targets ['plain']; known are bridge, floor"),
         (("--admission", "--lists"), "give --admission or --lists, one of them"),
     ],

@@ -328,7 +328,7 @@ def test_the_tables_stand_by_topic() -> None:
         "Server", "Agent", "Twilio", "Vonage", "Genesys", "SIP trunks", "Keypad", "Tools and transfers",
         "Outbound calls and answering machines", "When the agent fails", "Limits", "Personalization webhook",
         "Webhooks", "Records and recordings", "Several processes", "Time-outs and buffers", "Flight recorder",
-        "Log and privacy",
+        "Traces", "Log and privacy",
     ]  # fmt: skip
     assert [name for topic in TOPICS for name in topic.model_fields] == list(Settings.model_fields)
 

@@ -10,15 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 import bridge
 from bridge.config import CONFIG_FILE_VARIABLE, Settings
+from bridge.settings.sip import SipSettings
+from bridge.settings.tracing import TracingSettings
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = {name.upper() for name in Settings.model_fields} | {CONFIG_FILE_VARIABLE}
+SETTINGS = {
+    name.upper() for topic in (Settings, SipSettings, TracingSettings) for name in topic.model_fields
+} | {CONFIG_FILE_VARIABLE}  # fmt: skip
+COMPOSE = {
+    "SITE_ADDRESS",
+    "BRIDGE_UPSTREAMS",
+    "POSTGRES_PASSWORD",
+    "METRICS_KEY",
+    "GRAFANA_ADMIN_PASSWORD",
+}
+"""What only the compose file reads, of those who stand beside the bridge."""
+SECRETS_OF_COMPOSE = {"POSTGRES_PASSWORD", "METRICS_KEY", "GRAFANA_ADMIN_PASSWORD"}
 # What the image sets for Python and the shell, not for the bridge.
-NOT_OURS = {"PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+NOT_OURS = {"PATH", "PIP_NO_CACHE_DIR", "PIP_DISABLE_PIP_VERSION_CHECK", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
 
 
 def text_of(name: str) -> str:
@@ -58,14 +71,72 @@ def test_the_licence_is_apache_2_in_full() -> None:
 def test_the_example_settings_exist_and_set_nothing_by_themselves() -> None:
     lines = [line for line in text_of(".env.example").splitlines() if line and not line.startswith("#")]
     assert len(lines) >= 5
-    assert {line.partition("=")[0] for line in lines} <= SETTINGS
+    assert {line.partition("=")[0] for line in lines} <= SETTINGS | COMPOSE
     assert all(line.endswith("=") for line in lines)
 
 
+def test_the_example_settings_have_every_secret_and_each_is_explained() -> None:
+    lines = text_of(".env.example").splitlines()
+    fields = {**Settings.model_fields, **SipSettings.model_fields, **TracingSettings.model_fields}
+    secrets = {name.upper() for name, field in fields.items() if "SecretStr" in repr(field.annotation)}
+    optional = {"TWILIO_SUBACCOUNT_TOKENS", "DTMF_WEBHOOK_HEADERS"}  # for the few who need them: the README's tables
+    assert secrets | SECRETS_OF_COMPOSE <= {line.partition("=")[0] for line in lines} | optional
+    for number, line in enumerate(lines):
+        if line.endswith("="):
+            above = lines[number - 1]
+            assert above.startswith("#") or above.endswith("="), f"{line} stands alone"
+
+
 def test_compose_names_only_settings_that_exist() -> None:
-    named = {name for service in services().values() for name in service.get("environment", {})}
+    named = set(services()["bridge"]["environment"])
     assert named and named <= SETTINGS
-    assert set(re.findall(r"\$\{?([A-Z_]+)", text_of("docker-compose.yml"))) <= SETTINGS
+    assert set(re.findall(r"\$\{([A-Z0-9_]+)", text_of("docker-compose.yml"))) <= SETTINGS | COMPOSE
+
+
+def test_compose_comes_up_without_a_single_secret() -> None:
+    for variable, default in re.findall(r"\$\{([A-Z0-9_]+)(.*?)\}", text_of("docker-compose.yml")):
+        assert default.startswith(":-"), f"{variable} has no default"
+    assert services()["bridge"]["env_file"] == [{"path": ".env", "required": False}]
+
+
+def test_everything_in_compose_is_pinned_and_tells_its_health() -> None:
+    for name, service in services().items():
+        assert service["image"] == "telephony-bridge" or re.search(r":v?\d+\.\d+\.?\d*", service["image"]), name
+        assert service["healthcheck"]["test"][0] == "CMD", name
+        assert all(" " not in part for part in service["healthcheck"]["test"]), "some engines split at blanks"
+
+
+def test_redis_and_the_database_are_reached_by_the_bridge_alone() -> None:
+    compose = yaml.safe_load(text_of("docker-compose.yml"))
+    assert compose["networks"]["stores"] == {"internal": True}
+    inside = {name for name, service in services().items() if "stores" in service["networks"]}
+    assert inside == {"bridge", "redis", "postgres"}
+    for name in ("redis", "postgres"):
+        assert services()[name]["networks"] == ["stores"]
+        assert "ports" not in services()[name]
+
+
+def test_carriers_and_trunks_find_their_ports() -> None:
+    assert services()["caddy"]["ports"] == ["80:80", "443:443"]
+    ports = services()["bridge"]["ports"]
+    assert ports[:4] == ["127.0.0.1:8080:8080", "5060:5060/udp", "5060:5060/tcp", "5061:5061/tcp"]
+    variables = services()["bridge"]["environment"]
+    low, high = variables["SIP_RTP_PORT_MIN"], variables["SIP_RTP_PORT_MAX"]
+    assert ports[4] == f"{low}-{high}:{low}-{high}/udp"
+    for name in ("prometheus", "grafana"):
+        assert all(port.startswith("127.0.0.1:") for port in services()[name]["ports"])
+        assert services()[name]["profiles"] == ["observability"]
+
+
+def test_the_image_installs_what_the_project_asks_for_at_one_version_each() -> None:
+    extras = project()["optional-dependencies"]
+    wanted = {
+        re.split(r"[\[>=;]", line)[0].lower().replace("_", "-")
+        for line in (*project()["dependencies"], *extras["mp3"], *extras["otel"], *extras["s3"])
+    }
+    pins = dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)$", text_of("deploy/image/requirements.txt"), re.MULTILINE))
+    assert wanted <= {name.lower().replace("_", "-") for name in pins}
+    assert len(pins) > len(wanted)
 
 
 def test_the_image_sets_only_settings_that_exist() -> None:
@@ -90,7 +161,9 @@ def test_the_containers_cannot_write_or_gain_rights() -> None:
     for service in services().values():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
-    assert re.search(r"^USER bridge$", text_of("Dockerfile"), re.MULTILINE)
+        assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {name for name, service in services().items() if "cap_add" in service} == {"caddy"}
+    assert re.search(r"^USER 10001:10001$", text_of("Dockerfile"), re.MULTILINE)
 
 
 def test_the_image_gets_what_it_copies_and_no_more() -> None:

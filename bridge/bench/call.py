@@ -13,6 +13,7 @@ from bridge.bench.figures import NS_PER_MS, LatencyLog, PathTally, Window
 from bridge.bench.markers import MarkerSink, MarkerSource
 from bridge.bench.numbering import NumberedSink, NumberedSource
 from bridge.bench.playout_clock import PlayoutClock
+from bridge.bench.rtp_tally import RtpTally
 from bridge.media.format import ULAW_8K, Encoding, MediaFormat
 
 FRAME_MS = 20
@@ -67,6 +68,8 @@ class Logs:
         self.opened_ms = array("d")
         """From the offer of a session to its acceptance, where the carrier waits for one; of all calls, because
         they begin before the window."""
+        self.rtp = RtpTally(self.window)
+        """What came as RTP, where the carrier speaks that."""
         self.interruptions = 0
         """Inside the window."""
         self.missed_clears = 0

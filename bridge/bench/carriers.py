@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qs
@@ -15,6 +15,7 @@ from bridge.bench.call import FRAME_MS, Call
 from bridge.bench.caller import Caller
 from bridge.bench.genesys_caller import GenesysCaller
 from bridge.bench.genesys_far_end import GenesysWire
+from bridge.bench.sip_caller import SipBenchCaller
 from bridge.bench.vonage_caller import VonageCaller
 from bridge.bench.vonage_far_end import VonageWire
 from bridge.media.format import ULAW_8K, Encoding, MediaFormat
@@ -89,6 +90,10 @@ class Carrier:
     """One object, as the load and as picows know it; whether it holds the server to the carrier's rate limits."""
     new_far_end: Callable[[MediaFormat], Wire]
     """How the far end behind the floor speaks."""
+    dial: Callable[[CarrierEnd, str], Awaitable[None]] | None = None
+    """How a caller places its call at an address; None = it is a WebSocket's listener."""
+    files_per_call: int = 2
+    """Sockets that either end has open for a call."""
 
 
 def _twilio_caller(call: Call, has_limits: bool) -> tuple[CarrierEnd, WSListener]:
@@ -104,6 +109,15 @@ def _genesys_caller(call: Call, has_limits: bool) -> tuple[CarrierEnd, WSListene
 def _vonage_caller(call: Call, has_limits: bool) -> tuple[CarrierEnd, WSListener]:
     caller = VonageCaller(call)
     return caller, caller
+
+
+def _sip_caller(call: Call, has_limits: bool) -> tuple[CarrierEnd, WSListener]:
+    return SipBenchCaller(call, call.logs.rtp), WSListener()
+
+
+async def _sip_dial(caller: CarrierEnd, url: str) -> None:
+    assert isinstance(caller, SipBenchCaller)
+    await caller.dial(url)
 
 
 _ULAW_MODES = {"passthrough": Mode("ulaw_8000", ULAW_8K), "convert": Mode("pcm_16000", ULAW_8K)}
@@ -177,4 +191,24 @@ VONAGE = Carrier(
     new_far_end=VonageWire,
 )
 
-CARRIERS = {carrier.name: carrier for carrier in (TWILIO, GENESYS, VONAGE)}
+SIP = Carrier(
+    name="sip",
+    modes={"passthrough": _ULAW_MODES["passthrough"]},
+    frame_ms=FRAME_MS,
+    is_raw=True,
+    # Agents speak faster than real time, and a paced line needs something to pace.
+    head_start=1,
+    grace_s=1.0,
+    flush="new audio",
+    default_calls=150,
+    ramp_s=lambda calls: 4.0,
+    names_calls=False,
+    path=lambda index: "",
+    headers=lambda index: {},
+    new_caller=_sip_caller,
+    new_far_end=VonageWire,
+    dial=_sip_dial,
+    files_per_call=4,  # RTP, RTCP, the agent's connection; signalling in the load
+)
+
+CARRIERS = {carrier.name: carrier for carrier in (TWILIO, GENESYS, VONAGE, SIP)}

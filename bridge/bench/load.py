@@ -183,7 +183,7 @@ class Load:
         async def place(call: Call) -> None:
             caller, listener = self._carrier.new_caller(call, self._has_limits)
             self._callers.append(caller)
-            schedule.add(call.index, caller, await self._place(base_url, call, listener))
+            schedule.add(call.index, caller, await self._place(base_url, call, caller, listener))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -203,14 +203,17 @@ class Load:
         self._progress(f"placed {plan.calls} calls in {placed_s:.1f} s")
         return plan.calls / placed_s
 
-    async def _place(self, base_url: str, call: Call, listener: WSListener) -> Agent:
+    async def _place(self, base_url: str, call: Call, caller: CarrierEnd, listener: WSListener) -> Agent:
         carrier, index = self._carrier, call.index
         url = base_url + carrier.path(index)
         answer: asyncio.Future[Agent] = asyncio.get_running_loop().create_future()
         self._awaited[call_name(index) if carrier.names_calls else ""] = call, answer
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await ws_connect(lambda: listener, url, extra_headers=carrier.headers(index))
+                if carrier.dial is None:
+                    await ws_connect(lambda: listener, url, extra_headers=carrier.headers(index))
+                else:
+                    await carrier.dial(caller, url)
                 return await answer
         except TimeoutError:
             raise BenchError(

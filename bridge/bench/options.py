@@ -8,7 +8,12 @@ from bridge.bench.carriers import CARRIERS, TWILIO
 
 TARGETS = ("bridge", "floor", "plain")
 
-TARGETS_OF = {"twilio": TARGETS, "genesys": ("bridge", "floor"), "vonage": ("bridge", "floor")}
+TARGETS_OF = {
+    "twilio": TARGETS,
+    "genesys": ("bridge", "floor"),
+    "vonage": ("bridge", "floor"),
+    "sip": ("bridge", "floor"),
+}
 """What is measured with each carrier; the plain design speaks to Twilio only."""
 
 

@@ -66,12 +66,12 @@ def pinned(cores: frozenset[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def raise_open_files(calls: int) -> str:
+def raise_open_files(calls: int, per_call: int = 2) -> str:
     """Raise this process's soft limit of open files if need be; the limit is inherited by servers.
 
     Returns what is wrong when even the hard limit is too low for ``calls``, else an empty text.
     """
-    needed = 2 * calls + SPARE_FILES
+    needed = per_call * calls + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:
         reachable = needed if hard == resource.RLIM_INFINITY else min(needed, hard)

@@ -25,8 +25,8 @@ import uvloop
 import bridge
 from bridge.bench.agent import ConvaiWire, Wire
 from bridge.bench.call import SignalKit
-from bridge.bench.carriers import CARRIERS, Mode
-from bridge.bench.figures import spread
+from bridge.bench.carriers import CARRIERS, SIP, Mode
+from bridge.bench.figures import NS_PER_MS, spread
 from bridge.bench.floor import find_haproxy, haproxy_command, write_config
 from bridge.bench.load import BenchError, Load, LoadResult, Progress, RoundPlan
 from bridge.bench.options import BenchOptions
@@ -47,6 +47,9 @@ SETTLE_S = 0.5
 """Pause before memory is read and after calls are gone, so that a server can tidy up."""
 IDLE_S = 2.0
 """How long the server's CPU is watched after its calls are gone."""
+
+FIRST_RTP_PORT, LAST_RTP_PORT = 10_000, 32_766
+"""Of the bridge in a SIP round: below the ports that the kernel gives to the load's own sockets."""
 
 READY_REQUEST = b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 
@@ -79,7 +82,7 @@ def run_bench(options: BenchOptions, progress: Callable[[str], None]) -> BenchRe
     main thread's for SIGTERM to end servers too; whatever happens, no server outlives this call. Raises
     ``BenchError`` when a measurement cannot be made.
     """
-    if problem := raise_open_files(options.calls):
+    if problem := raise_open_files(options.calls, CARRIERS[options.carrier].files_per_call):
         raise BenchError(problem)
     try:
         cores = plan_cores(os.sched_getaffinity(0), options.server_core)
@@ -138,6 +141,8 @@ def _targets(options: BenchOptions, notes: list[str]) -> Iterator[Target]:
             yield _bridge_target(options)
         elif name == "plain":
             yield _plain_target(options)
+        elif options.carrier == SIP.name:
+            yield _sip_floor_target(options)
         elif program := find_haproxy():
             yield _floor_target(options, program)
         else:
@@ -159,6 +164,7 @@ def _bridge_target(options: BenchOptions) -> Target:
             "ELEVENLABS_AGENT_ID": "bench",
             "LOG_LEVEL": "warning",
             "DATA_DIR": str(directory / "data"),
+            **(_sip_settings(port, options.calls) if options.carrier == SIP.name else {}),
         }
 
     agent_format = _mode(options).agent
@@ -171,6 +177,16 @@ def _bridge_target(options: BenchOptions) -> Target:
         command=lambda port, agent_port, directory: [sys.executable, "-m", "bridge", "serve"],
         env=env,
     )
+
+
+def _sip_settings(port: int, calls: int) -> dict[str, str]:
+    """SIP over UDP on the number of the HTTP port, and twice the RTP ports that the calls need."""
+    return {
+        "SIP_UDP_PORT": str(port),
+        "SIP_RTP_PORT_MIN": str(FIRST_RTP_PORT),
+        "SIP_RTP_PORT_MAX": str(min(FIRST_RTP_PORT + 4 * calls + 40, LAST_RTP_PORT)),
+        "SIP_MESSAGE_LOG": "off",
+    }
 
 
 def _plain_target(options: BenchOptions) -> Target:
@@ -205,6 +221,24 @@ def _floor_target(options: BenchOptions, program: str) -> Target:
         has_limits=False,  # it gathers nothing: the agent's ten messages a second go through as they are
         converting=False,
         command=command,
+        env=lambda port, agent_port, directory: {},
+        ready_request=b"",
+    )
+
+
+def _sip_floor_target(options: BenchOptions) -> Target:
+    return Target(
+        name="floor",
+        what="RTP carried unread to a WebSocket and back by one clock, in Python",
+        calls=options.calls,
+        new_wire=lambda: CARRIERS[options.carrier].new_far_end(_mode(options).carrier),
+        raw_speech=True,
+        has_limits=False,
+        converting=False,
+        command=lambda port, agent_port, directory: [
+            *(sys.executable, "-m", "bridge.bench.sip_floor"),
+            *(str(port), str(agent_port)),
+        ],
         env=lambda port, agent_port, directory: {},
         ready_request=b"",
     )
@@ -363,4 +397,10 @@ def _figures(
         opened_ms=spread(logs.opened_ms),
         first_audio_ms=spread(logs.first.values_ms),
         pong_ms=spread(logs.pongs.values_ms),
+        answered_ms=spread(logs.rtp.answered_ms),
+        pacing_ms=spread(logs.rtp.errors_ms),
+        rtp_packets=logs.rtp.packets,
+        rtp_lost=logs.rtp.lost,
+        rtp_gaps=logs.rtp.long_gaps,
+        rtp_longest_ms=logs.rtp.longest_ns / NS_PER_MS,
     )

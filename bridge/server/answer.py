@@ -69,7 +69,7 @@ async def answer(bridge: Bridge, info: CallInfo) -> Answer:
     issued = await bridge.tokens.issue(info.call_sid, wanted)
     claims = issued.claims
     route = bridge.route_for(info, claims)
-    bridge.begin_personalization(info, route)
+    bridge.begin_personalization(info, route, claims.call_id)
     verdict = await bridge.take_slot(claims.call_id, info.caller, route, info.direction, hold=True)
     if not isinstance(verdict, Refused):
         return Connect(issued.token)

@@ -74,8 +74,7 @@ LABELS: dict[str, str] = {
     "use": "public_url, sip",
     "transport": "udp, tcp, tls",
     "message": "a SIP method, a class of answers such as 2xx, or `other`",
-    "trunk": "the name of a trunk; `other` beyond 200",
-    "why": "why a SIP request was refused, from a closed list",
+    "why": "why a SIP request was refused, or an RTP packet not played; from closed lists",
 }
 """Where each label's values come from."""
 
@@ -164,25 +163,33 @@ STORES = (
 
 SIP = (
     _counter("bridge_sip_messages_total", "SIP messages; answers by class.", "transport", "direction", "message"),
-    _counter("bridge_sip_malformed_total", "What came to the SIP ports and is no SIP message.", "transport"),
+    _counter("bridge_sip_malformed_total", "What came to the SIP ports and is no SIP message."),
     _counter("bridge_sip_refused_total", "SIP requests refused before they became calls.", "why"),
     _gauge("bridge_sip_transactions", "SIP transactions in progress."),
     _gauge("bridge_sip_connections", "Open TCP and TLS connections.", "transport"),
     _counter("bridge_sip_bans_total", "Addresses of scanners that were shut out."),
     _gauge("bridge_sip_banned_addresses", "Addresses of scanners that are shut out now."),
-    _gauge("bridge_sip_trunk_up", "1 while a trunk answers, or is registered where it must be.", "trunk"),
-    _counter("bridge_sip_registrations_total", "Registrations with trunks, by how they came out.", "outcome"),
     _gauge("bridge_rtp_ports", "RTP ports there are."),
     _gauge("bridge_rtp_ports_used", "RTP ports in use."),
     _counter("bridge_rtp_packets_total", "RTP packets.", "direction"),
     _counter("bridge_rtp_lost_packets_total", "RTP packets that never came."),
     _counter("bridge_rtp_late_packets_total", "RTP packets that came too late to be played."),
     _counter("bridge_rtp_concealed_seconds_total", "Audio made up where packets were missing."),
-    _counter("bridge_rtp_rejected_packets_total", "Packets of strangers, replays, and broken SRTP.", "why"),
+    _counter(
+        "bridge_rtp_rejected_packets_total",
+        "Packets that were not played: of strangers, of types that were not agreed, or no RTP at all.",
+        "why",
+    ),
     _histogram("bridge_rtp_jitter_seconds", "Interarrival jitter of each call (RFC 3550), at its end."),
     _histogram("bridge_rtp_loss_ratio", "Share of packets that each call lost."),
     _histogram("bridge_rtp_mos", "Estimated quality of each call (ITU-T G.107), 1 to 4.5."),
     _histogram("bridge_rtp_pacing_lateness_seconds", "How late packets leave after their time."),
+)
+
+CONSOLE = (
+    _gauge("bridge_console_streams", "Consoles that watch this process."),
+    _gauge("bridge_console_listeners", "Calls that are listened to."),
+    _counter("bridge_console_listened_total", "Times that somebody listened to a call."),
 )
 
 TOPICS: tuple[tuple[str, tuple[MetricSpec, ...]], ...] = (
@@ -192,6 +199,7 @@ TOPICS: tuple[tuple[str, tuple[MetricSpec, ...]], ...] = (
     ("Limits", LIMITS),
     ("Records, webhooks, recordings", STORES),
     ("SIP trunks", SIP),
+    ("Console", CONSOLE),
 )
 """By topic, in the order of the table."""
 

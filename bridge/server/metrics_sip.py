@@ -12,7 +12,7 @@ from typing import Protocol
 
 from prometheus_client.core import Metric
 
-from bridge.server.histograms import HOP_BUCKETS_S, JITTER_BUCKETS_S, LOSS_BUCKETS, MOS_BUCKETS, HopHistogram, summed
+from bridge.server.histograms import HOP_BUCKETS_S, JITTER_BUCKETS_S, LOSS_BUCKETS, MOS_BUCKETS, HopHistogram
 from bridge.server.metric_catalogue import counter, gauge, histogram, one
 from bridge.server.tallies import tally
 
@@ -60,11 +60,6 @@ class RtpLive(Protocol):
         """Its counters as they stand now."""
         ...
 
-    @property
-    def rtp_pacing(self) -> HopHistogram:
-        """How late its packets left after their time; with the bounds ``HOP_BUCKETS_S``."""
-        ...
-
 
 class SipMetrics:
     """Metrics of the SIP side of one process; a source of ``Metrics``.
@@ -83,22 +78,19 @@ class SipMetrics:
         """Open connections by transport."""
         self.ports: Callable[[], tuple[int, int]] = lambda: (0, 0)
         """RTP ports in use, and all of them."""
-        self.trunks: Callable[[], Mapping[str, bool]] = dict
-        """Whether each trunk answers, by its name."""
-        self.malformed = tally("bridge_sip_malformed_total")
+        self.malformed: Callable[[], int] = int
+        """What came to the ports and was no SIP."""
+        self.pacing: Callable[[], HopHistogram] = lambda: HopHistogram(HOP_BUCKETS_S)
+        """How late packets left after their time, those of all calls together: they have one clock."""
         self.refused = tally("bridge_sip_refused_total")
         self.bans = tally("bridge_sip_bans_total")
-        self.registrations = tally("bridge_sip_registrations_total")
         self.rejected_packets = tally("bridge_rtp_rejected_packets_total")
         self._messages = tally("bridge_sip_messages_total")
-        self._tallies = (
-            self.malformed, self.refused, self.bans, self.registrations, self.rejected_packets, self._messages
-        )  # fmt: skip
+        self._tallies = (self.refused, self.bans, self.rejected_packets, self._messages)
         self._ended = RtpCounts()
         self._jitter = HopHistogram(JITTER_BUCKETS_S)
         self._loss = HopHistogram(LOSS_BUCKETS)
         self._mos = HopHistogram(MOS_BUCKETS)
-        self._pacing = HopHistogram(HOP_BUCKETS_S)
 
     def request(self, transport: str, direction: str, method: str) -> None:
         """Count a SIP request; ``direction`` is ``in`` or ``out``."""
@@ -111,7 +103,6 @@ class SipMetrics:
     def call_over(self, call: RtpLive, quality: RtpQuality | None = None) -> None:
         """Take over a call's counters, once, when it is no longer among ``live``. None = it never had a packet."""
         self._ended = _added(self._ended, [call.rtp_counts()])
-        self._pacing.add(call.rtp_pacing)
         if quality is not None:
             self._jitter.observe(quality.jitter_s)
             self._loss.observe(quality.loss_ratio)
@@ -124,24 +115,23 @@ class SipMetrics:
         yield from self._gauges()
         live = list(self.live())
         yield from _packets(_added(self._ended, (call.rtp_counts() for call in live)))
-        pacing = summed(self._pacing, (call.rtp_pacing for call in live))
         for name, counted in (
             ("bridge_rtp_jitter_seconds", self._jitter),
             ("bridge_rtp_loss_ratio", self._loss),
             ("bridge_rtp_mos", self._mos),
-            ("bridge_rtp_pacing_lateness_seconds", pacing),
+            ("bridge_rtp_pacing_lateness_seconds", self.pacing()),
         ):
             yield histogram(name, [((), counted)])
 
     def _gauges(self) -> Iterator[Metric]:
         used, there_are = self.ports()
+        yield one("bridge_sip_malformed_total", self.malformed())
         yield one("bridge_sip_transactions", self.transactions())
         yield one("bridge_sip_banned_addresses", self.banned())
         yield one("bridge_rtp_ports", there_are)
         yield one("bridge_rtp_ports_used", used)
         open_now = self.connections()
         yield gauge("bridge_sip_connections", [((name,), open_now.get(name, 0)) for name in TRANSPORTS[1:]])
-        yield gauge("bridge_sip_trunk_up", [((name,), float(up)) for name, up in self.trunks().items()])
 
 
 def _added(total: RtpCounts, others: Iterable[RtpCounts]) -> RtpCounts:

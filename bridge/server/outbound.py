@@ -151,7 +151,8 @@ class Outbound:
             entry.call_sid, entry.account_id = info.call_sid, info.account_id
             entry.note_answer(self._monotonic() + self._options.media_wait_s)
         if call.initiation is None:
-            self._parts.personalize(known, self._parts.route(call.provider, call.from_number, call.agent_id))
+            route = self._parts.route(call.provider, call.from_number, call.agent_id)
+            self._parts.personalize(known, route, call_id)
         return Connect(issued.token)
 
     async def status(self, call_id: str, report: StatusReport) -> bool:

@@ -87,7 +87,7 @@ class OutboundParts:
     """The carrier's control client; None = it has no credentials, or places no calls."""
     route: Callable[[str, str, str], Resolved]
     """Carrier, our number, wanted agent (empty = by the number) -> agent and rules."""
-    personalize: Callable[[CallInfo, Resolved], None]
+    personalize: Callable[[CallInfo, Resolved, str], None]
     """Ask the personalization webhook about this call, if the route has one; returns at once."""
     count: Callable[[str, EndReason], None]
     """A call of this carrier ended without media: for the metrics."""

@@ -49,6 +49,7 @@ from bridge.server.shared_state import SharedState
 from bridge.server.sip.message_store import MessagesKept, MessageStore, MessageStoreOptions
 from bridge.server.speech import Speaker, SpeechOptions
 from bridge.server.storage import Storage, open_storage, outbox_options
+from bridge.server.tracing import Tracing, TracingOptions
 from bridge.sip import leg as sip
 from bridge.sip.trunks import Trunk
 
@@ -100,6 +101,7 @@ class Parts:
     digits: DigitsOut | None = None
     flights: Flights | None = None
     sip_messages: MessageStore | None = None
+    traces: Tracing | None = None
 
     def apply(self, settings: Settings, tools: Mapping[str, HttpTool]) -> None:
         """Take over what may change while calls are on: keys, addresses and headers of outgoing requests."""
@@ -258,6 +260,14 @@ def flight_options(settings: Settings) -> FlightFileOptions:
     )
 
 
+def tracing_options(settings: Settings, instance_id: str) -> TracingOptions:
+    """See ``TracingOptions``; only where there is an endpoint."""
+    assert settings.otel_exporter_otlp_endpoint is not None
+    return TracingOptions(
+        settings.otel_exporter_otlp_endpoint, instance_id, settings.otel_header_map, settings.otel_service_name
+    )
+
+
 def message_options(settings: Settings) -> MessageStoreOptions:
     """See ``MessageStoreOptions``."""
     return MessageStoreOptions(
@@ -308,12 +318,16 @@ async def open_parts(
     """All parts that the settings ask for, running. Raises ``ConfigError`` for what cannot work."""
     parts = local_parts(settings, http, tls)
     async with contextlib.AsyncExitStack() as stack:
+        if settings.otel_exporter_otlp_endpoint is not None:
+            parts.traces = Tracing(tracing_options(settings, parts.instance_id))
+            stack.push_async_callback(parts.traces.aclose)
         egress = guarded_client(EgressOptions(allow=settings.egress_allow))
         stack.push_async_callback(egress.aclose)
         parts.egress = egress
         if settings.redis_url is not None:
             await _share(parts, settings, stack)
         parts.personalizer = Personalizer(personalizer_options(settings), egress, parts.shared)
+        parts.personalizer.traces = parts.traces
         stack.push_async_callback(parts.personalizer.aclose)
         parts.speaker = Speaker(speech_options(settings), http)
         parts.http_tools = HttpTools(egress, http_tools_options(settings, tools))
@@ -339,6 +353,8 @@ async def open_parts(
         parts.recorder = recorder
         parts.storage = await stack.enter_async_context(open_storage(settings, parts, recorder, egress, events))
         parts.records = parts.storage.ledger
+        if parts.storage.worker is not None:
+            parts.storage.worker.traces = parts.traces
         yield parts
 
 

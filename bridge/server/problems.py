@@ -1,4 +1,4 @@
-"""What is still to be set before calls can work: one sentence each, for the log, the status page and ``/readyz``."""
+"""What is still to be set before calls can work: one sentence each, for the log, the console and ``/readyz``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ def _missing(settings: Settings) -> list[str]:
     missing = []
     if not settings.elevenlabs_agent_id:
         missing.append("Set ELEVENLABS_AGENT_ID: no agent is there to take calls.")
-    verifiable = _twilio_is_set(settings) or settings.genesys_api_key or settings.vonage_signature_secrets
-    verifiable = verifiable or settings.has_sip
-    if settings.bridge_auth == "on" and not verifiable:
+    over_http = _twilio_is_set(settings) or settings.genesys_api_key or settings.vonage_signature_secrets
+    if settings.bridge_auth == "on" and not over_http and not settings.has_sip:
         missing.append(
             "Set TWILIO_AUTH_TOKEN, GENESYS_API_KEY or VONAGE_SIGNATURE_SECRET: requests of carriers cannot be "
-            "verified and are refused."
+            "verified and are refused. Or set SIP_UDP_PORT and SIP_ALLOWED_ADDRESSES for a SIP trunk."
         )
     if settings.public_url is None:
         missing.append("Set PUBLIC_URL: carriers cannot reach this machine by its loopback address.")

@@ -120,12 +120,14 @@ class Bridge:
         """Calls of this process that wait for a slot."""
         self.events = events
         self.chronicle = Chronicle(parts.records, parts.live, events, time.time)
+        self.chronicle.traces = parts.traces
         self.flight_desk = (
             None
             if parts.flights is None
             else FlightDesk(parts.flights, self.sessions.get, lambda: self.settings.redact_numbers)
         )
         self.metrics = Metrics(self._live_sessions)
+        parts.personalizer.on_outcome = lambda outcome, took_s: self.metrics.personalized(outcome.value, took_s)
         self.metrics.max_calls.set(settings.bridge_max_calls)
         self.metrics.ready.set_function(lambda: 0.0 if self.admission.draining else 1.0)
         self.ended_counts: dict[str, int] = {}
@@ -279,13 +281,13 @@ class Bridge:
         )
         return await (self.admission.reserve(request) if hold else self.admission.take(request))
 
-    def begin_personalization(self, info: CallInfo, route: Resolved) -> None:
+    def begin_personalization(self, info: CallInfo, route: Resolved, call_id: str = "") -> None:
         """Ask the operator's webhook as early as the carrier allows; asking again changes nothing."""
         if route.personalization:
             request = PersonalizationRequest(
                 caller_id=info.caller, agent_id=route.agent_id, called_number=info.called, call_sid=info.call_sid
             )
-            self.parts.personalizer.start(info.call_sid, request)
+            self.parts.personalizer.start(info.call_sid, request, call_id)
 
     async def personalization(self, call_id: str, info: CallInfo, route: Resolved) -> InitiationData | Failed:
         """What the agent is told of this call before it begins."""
@@ -299,7 +301,7 @@ class Bridge:
             info = msgspec.structs.replace(info, parameters={**info.parameters, TRANSCRIPT: said})
         if not route.personalization:
             return initiation_for(info, None, route.language)
-        self.begin_personalization(info, route)
+        self.begin_personalization(info, route, call_id)
         answer = await self.parts.personalizer.result(info.call_sid)
         if isinstance(answer, Failed) and self.settings.personalization_on_failure == "fallback":
             return answer

@@ -72,10 +72,10 @@ class ServerSettings(Topic):
     bridge_port: int = setting(8080, "Port for HTTP and WebSockets alike.", ge=1, le=65535, restart=True)
     bridge_api_key: Annotated[SecretStr, AfterValidator(_api_keys)] | None = setting(
         None,
-        "Keys for the API, `/metrics` and the status page, as `X-API-Key` or Bearer token: one key, or several with "
+        "Keys for the API, `/metrics` and the console, as `X-API-Key` or Bearer token: one key, or several with "
         "commas between them while one is rotated. `read:KEY` may look, `admin:KEY` or a bare key may also change and "
-        "delete. Unset: the API is closed; `/metrics` and the status page, which hold counts and the bridge's own "
-        "addresses only, are open.",
+        "delete. Unset: the API is closed, the console shows counts "
+        "and the bridge's own addresses but no calls, and `/metrics` is open.",
     )
     bridge_auth: Annotated[Literal["on", "off"], Lower] = setting(
         "on",

@@ -40,7 +40,7 @@ class Referral:
     """Statuses that NOTIFYs tell; empty = there are none."""
     interval_s: float = 0.05
     hangs_up: bool = True
-    """Whether this side sends BYE after a last progress of 200."""
+    """Whether this side sends BYE when it worked, or after 202 where there are no NOTIFYs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

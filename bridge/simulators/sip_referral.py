@@ -27,6 +27,6 @@ async def notify(leg: SipLeg, refer: Request) -> None:
         response = await leg.ask("NOTIFY", *fields, body=body)
         if response is None or response.status != 200:
             leg.violate("RFC 3515 2.4.4", f"NOTIFY was answered {'never' if response is None else response.status}")
-    if referral.hangs_up and referral.progress and referral.progress[-1] < 300:
+    if referral.hangs_up and (not referral.progress or referral.progress[-1] < 300):
         await asyncio.sleep(referral.interval_s)
         await leg.hang_up("transferred")

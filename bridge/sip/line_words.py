@@ -116,11 +116,13 @@ def encode(words: Notice | Order) -> str:
 def read_notice(text: str) -> Notice:
     """Raises ``RemoteError`` for what is none."""
     try:
-        return _notices.decode(text)
+        notice: Notice = _notices.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise RemoteError(f"no notice of a SIP line: {str(error)[:80]}") from None
+    return notice
 
 
 def read_order(text: str) -> Order:
     """Raises ``msgspec.DecodeError`` for what is none: the leg writes them."""
-    return _orders.decode(text)
+    order: Order = _orders.decode(text)
+    return order

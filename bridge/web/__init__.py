@@ -1,1 +1,1 @@
-"""Pages that the bridge serves to its operator. Data in, text out; serving them is up to ``server``."""
+"""The operator's console as a browser sees it: pages rendered from data, and the files they load. Pure."""

@@ -20,7 +20,7 @@ def test_a_far_end_knows_its_call_from_the_address(target: str) -> None:
 
 
 def test_addresses_and_paces() -> None:
-    assert list(CARRIERS) == ["twilio", "genesys", "vonage"]
+    assert list(CARRIERS) == ["twilio", "genesys", "vonage", "sip"]
     assert (TWILIO.path(17), GENESYS.path(17)) == ("/twilio/media", "/genesys/bench-17")
     assert (TWILIO.ramp_s(400), GENESYS.ramp_s(200)) == (4.0, 4.0)
     assert GENESYS.ramp_s(100) == 2.0
@@ -42,4 +42,5 @@ def test_what_is_spoken_on_both_sides() -> None:
         "vonage passthrough": ("pcm_16000", "pcm_16000", False),
         "vonage convert": ("pcm_16000", "pcm_8000", True),
         "vonage convert-24k": ("pcm_16000", "pcm_24000", True),
+        "sip passthrough": ("ulaw_8000", "ulaw_8000", False),
     }

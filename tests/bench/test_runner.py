@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -38,8 +39,19 @@ def test_what_is_left_open_suits_the_carrier() -> None:
     given = usual_options("genesys", calls=10, ramp_s=1.0, targets=("floor",), mode="convert")
     assert (given.calls, given.ramp_s, given.targets, given.mode) == (10, 1.0, ("floor",), "convert")
     assert usual_options("genesys", calls=10).ramp_s == 0.2
-    with pytest.raises(ValueError, match="carrier is 'sip'"):
-        usual_options("sip")
+    sip = usual_options("sip")
+    assert (sip.calls, sip.ramp_s, sip.targets) == (150, 4.0, ("bridge", "floor"))
+    with pytest.raises(ValueError, match="carrier is 'fax'"):
+        usual_options("fax")
+
+
+def test_sip_has_a_floor_and_settings_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(runner, "find_haproxy", lambda: None)
+    bridge, floor = runner._targets(usual_options("sip", calls=100), [])
+    environment = bridge.env(8000, 9000, tmp_path)
+    assert (environment["SIP_UDP_PORT"], environment["SIP_RTP_PORT_MIN"]) == ("8000", "10000")
+    assert environment["SIP_RTP_PORT_MAX"] == "10440"
+    assert floor.command(8000, 9000, tmp_path)[1:] == ["-m", "bridge.bench.sip_floor", "8000", "9000"]
 
 
 def test_servers_do_not_see_the_operators_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from bridge.calls.http_tools import HttpParameter, HttpTool, Method
 from bridge.calls.routing import RoutingTable
+from bridge.config import Configuration
 from bridge.simulators.agent_scenarios import CallTools, Scenario, ToolCall
 from tests.kit.caller import WireCaller
 from tests.kit.server import Start, until
@@ -46,7 +47,7 @@ async def test_an_http_tool(
 ) -> None:
     async with receiver(weather) as server:
         at = await start(asking(**parameters), EGRESS_ALLOW=allow)
-        at.bridge.apply(at.settings, RoutingTable(), tools(server))
+        at.bridge.apply(Configuration(at.settings, RoutingTable(), tools(server)))
         async with WireCaller(at) as caller:
             await caller.dial_in()
             await until(lambda: at.agent.conversations and at.agent.conversations[0].tool_results, "no answer")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,7 +91,7 @@ async def test_what_the_caller_says_comes_back_from_an_echo(start: Start, transp
     assert_clean(result)
     assert result.encoding == codec.value
     assert result.statuses[-2:] == [180, 200], "it rings while the agent connects"
-    assert result.rtp.gaps == []
+    assert result.rtp.longest_gap_ms < 200, "the figure for a quiet machine is the bench's"
     if codec is Encoding.ULAW:
         assert share_heard("caller_question", bytes(result.heard)) > 0.9
     assert await bridge.ended() == ["success/caller_hangup"]
@@ -279,13 +278,6 @@ async def test_headers_become_variables(start: Start) -> None:
     log = await bridge.at.agent.wait_ended()
     variables = log.initiation.get("dynamic_variables", {}) if log.initiation else {}
     assert variables.get("sip_contact_id") == "c42", variables
-
-
-async def test_a_recording_is_written(start: Start, tmp_path: Path) -> None:
-    bridge = await start_sip(start, GOODBYE)
-    target = tmp_path / "call.wav"
-    assert_clean(await bridge.dial(WaitForClose(), recording=target), "bridge")
-    assert target.stat().st_size > 20_000
 
 
 # --- calls of the bridge ---------------------------------------------------------------------------------

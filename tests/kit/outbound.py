@@ -52,6 +52,11 @@ class FakeControl:
         self.go_on.set()
 
     @property
+    def transfers_keep_stream(self) -> bool:
+        """See ``CarrierControl``."""
+        return False
+
+    @property
     def transfers(self) -> frozenset[TransferKind]:
         """See ``CarrierControl``."""
         return frozenset()
@@ -186,7 +191,7 @@ class Office:
             self.lines,
             control=self.controls.get,
             route=self._route,
-            personalize=lambda info, route: self.personalized.append(info),
+            personalize=lambda info, route, call_id: self.personalized.append(info),
             count=lambda provider, end: self.counted.append(f"{provider} {end}"),
         )
         self.options = options or OutboundOptions(RequestRules(owned_numbers={"twilio": (OURS,)}), unknown_wait_s=0.0)

@@ -137,7 +137,7 @@ class Rig:
     def is_clean(self) -> bool:
         """Whether nothing is left of any call."""
         agent = self.agent
-        return not agent.calls and not agent.open_dialogs and not len(agent._core.layer) and not agent._core.clients
+        return not agent.calls and not agent.open_dialogs and not agent.open_transactions and not agent._core.clients
 
     def _took(self, events: list[UaEvent]) -> list[UaEvent]:
         self._drain()

@@ -23,6 +23,9 @@ ELSEWHERE = {
     "bridge_webhook_backlog",
     "bridge_webhook_backlog_age_seconds",
     "bridge_webhook_dead_letters",
+    "bridge_console_streams",
+    "bridge_console_listeners",
+    "bridge_console_listened_total",
 }
 """Metrics of parts that the bridge of this test has not, or that come later."""
 

@@ -16,7 +16,7 @@ COMPLETE = {
 AGENT = "Set ELEVENLABS_AGENT_ID: no agent is there to take calls."
 CARRIER = (
     "Set TWILIO_AUTH_TOKEN, GENESYS_API_KEY or VONAGE_SIGNATURE_SECRET: requests of carriers cannot be verified and "
-    "are refused."
+    "are refused. Or set SIP_UDP_PORT and SIP_ALLOWED_ADDRESSES for a SIP trunk."
 )
 ADDRESS = "Set PUBLIC_URL: carriers cannot reach this machine by its loopback address."
 HTTPS = "Set PUBLIC_URL to an https address: carriers connect to media sockets by wss only."

@@ -64,7 +64,10 @@ def test_the_defaults_of_the_new_settings() -> None:
     assert (settings.webhook_events, settings.webhook_max_age_h, settings.egress_allow) == (ALL_EVENTS, 24.0, ())
     assert (settings.api_keys, settings.webhook_signing_secret, settings.elevenlabs_webhook_secrets) == ((), "", ())
     assert (settings.webhook_header_map, settings.personalization_header_map) == ({}, {})
-    assert (settings.carrier_options, settings.genesys_output_wait_s) == ({"genesys_when_full": "retry"}, 5.0)
+    assert (settings.carrier_options, settings.genesys_output_wait_s) == (
+        {"genesys_when_full": "retry", "sip_when_full": "busy"},
+        5.0,
+    )
 
 
 def test_the_defaults_of_what_agents_and_callers_do() -> None:
@@ -219,7 +222,7 @@ def test_what_genesys_needs() -> None:
     assert settings.carrier_secrets["genesys_api_key"] == ("new", "old")
     assert settings.carrier_secrets["genesys_client_secret"] == ("TXlTdXBlclNlY3JldEtleQ", "c2Vjb25k")
     assert settings.carrier_secrets["genesys_organization_id"] == (UUID,)
-    assert settings.carrier_options == {"genesys_when_full": "overflow"}
+    assert settings.carrier_options["genesys_when_full"] == "overflow"
     assert settings.genesys_output_wait_s == 0
 
 
@@ -505,8 +508,10 @@ def test_secrets_are_known_as_such() -> None:
     assert [name for name in Settings.model_fields if is_secret(name)] == [
         "bridge_api_key", "elevenlabs_api_key", "twilio_auth_token", "twilio_shared_keys", "twilio_subaccount_tokens",
         "twilio_api_key", "twilio_api_key_secret", "vonage_private_key", "vonage_signature_secret", "genesys_api_key",
-        "genesys_client_secret", "dtmf_webhook_headers", "personalization_headers", "webhook_secret", "webhook_headers",
+        "genesys_client_secret", "sip_password", "sip_outbound_password", "sip_outbound_headers",
+        "dtmf_webhook_headers", "personalization_headers", "webhook_secret", "webhook_headers",
         "elevenlabs_webhook_secret", "database_url", "recording_s3_access_key", "recording_s3_secret_key", "redis_url",
+        "otel_exporter_otlp_headers",
     ]  # fmt: skip
 
 
@@ -520,7 +525,10 @@ def test_what_was_opened_at_the_start_waits_for_a_restart() -> None:
         "twilio_api_key", "twilio_api_key_secret", "twilio_api_base_url", "twilio_edge", "twilio_region",
         "vonage_application_id", "vonage_private_key", "vonage_api_base_url", "carrier_request_timeout_s",
         "dtmf_webhook_url", "dtmf_webhook_headers", "voicemail_audio", "apology_audio", "retention_flights_days",
-        "flight_recorder", "twilio_calls_per_second",
+        "flight_recorder", "twilio_calls_per_second", "sip_host", "sip_udp_port", "sip_tcp_port", "sip_tls_cert",
+        "sip_tls_key", "sip_tls_ca", "sip_tls_client_ca", "sip_tls_port", "sip_external_ip", "sip_rtp_port_min",
+        "sip_rtp_port_max", "sip_realm", "sip_digest_algorithms", "retention_sip_messages_days",
+        "otel_exporter_otlp_endpoint", "otel_exporter_otlp_headers", "otel_service_name",
     }  # fmt: skip
 
 

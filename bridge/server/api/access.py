@@ -1,6 +1,6 @@
 """Who may use the API: the key of a request, the scope that an operation needs, and strangers who guess.
 
-Call data is sensitive, so unlike the status page the API is closed while no key is configured. Browsers cannot be
+Call data is sensitive, so the API is closed while no key is configured. Browsers cannot be
 made to act for a stranger either: requests that change something must come from the same origin, if from a page
 at all. That matters on a machine of trials, where BRIDGE_AUTH=off lets everything in.
 """

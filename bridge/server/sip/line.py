@@ -15,8 +15,9 @@ from dataclasses import asdict
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from bridge.media.format import Encoding
+from bridge.media.format import FRAME_MS, Encoding
 from bridge.server.logs import get_logger
+from bridge.server.metrics_sip import RtpCounts
 from bridge.server.sip.media_engine import MediaHandle
 from bridge.server.sip.media_ports import PortPair
 from bridge.server.sockets import Nobody, SocketOwner
@@ -139,8 +140,9 @@ class SipLine:
     # --- the media's side ---
 
     def on_frame(self, frame: bytes) -> None:
-        """See ``MediaLine``: 50 times a second."""
-        self.owner.on_message(frame)
+        """See ``MediaLine``: 50 times a second. On hold the call itself keeps its agent in silence."""
+        if not self._is_held:
+            self.owner.on_message(frame)
 
     def on_media_event(self, event: media.MediaEvent) -> None:
         """See ``MediaLine``."""
@@ -194,6 +196,19 @@ class SipLine:
     def stats(self) -> MediaStats | None:
         """How the media were; None before there were any."""
         return None if self._handle is None else self._handle.media.stats()
+
+    def rtp_counts(self) -> RtpCounts:
+        """For the metrics, see ``RtpLive``."""
+        stats = self.stats
+        if stats is None:
+            return RtpCounts()
+        return RtpCounts(
+            stats.packets_received,
+            stats.packets_sent,
+            stats.packets_lost,
+            stats.packets_late,
+            stats.frames_concealed * FRAME_MS / 1000,
+        )
 
     def figures(self) -> dict[str, int | float | None]:
         """The same by name, for the call's record."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from bridge.leg import UpgradeRequest
 from bridge.media.format import Encoding
 from bridge.server.logs import get_logger
+from bridge.server.metrics_sip import RtpQuality
 from bridge.server.sip.line import SipLine
 from bridge.server.sip.media_engine import MediaEngine, MediaHandle
 from bridge.server.sip.media_ports import NoPorts, PortPair
@@ -169,7 +170,24 @@ class SipService:
     def line_over(self, line: SipLine, over: CallOver) -> None:
         """See ``Desk``."""
         self.lines.pop(line.call.id, None)
+        self._count(line)
         self.trail.over(line, failed=over.how not in (SipEnd.BYE, SipEnd.LOCAL, SipEnd.CANCELLED))
+
+    def _count(self, line: SipLine) -> None:
+        """The call's figures into the metrics."""
+        stats, sip = line.stats, self.bridge.metrics.sip
+        if stats is None:
+            return
+        heard = stats.packets_expected > 0
+        lost = (stats.packets_lost + stats.packets_late) / max(stats.packets_expected, 1)
+        sip.call_over(line, RtpQuality(stats.jitter_ms / 1000, lost, stats.mos or 1.0) if heard else None)
+        for why, packets in (
+            ("stranger", stats.packets_refused),
+            ("type", stats.packets_unexpected),
+            ("malformed", stats.packets_malformed),
+        ):
+            if packets:
+                sip.rejected_packets.labels(why).inc(packets)
 
     # --- placing ---
 

@@ -101,6 +101,13 @@ class Streams:
         connection = self._by_number.get(number)
         return connection is not None and connection.is_usable
 
+    def by_transport(self) -> dict[str, int]:
+        """How many there are by transport, in lower case."""
+        found = {"tcp": 0, "tls": 0}
+        for connection in self._by_number.values():
+            found[connection.flow.transport.value.lower()] += 1
+        return found
+
     def peer_names(self, number: int) -> tuple[str, ...]:
         """See ``StreamConnection.peer_names``."""
         connection = self._by_number.get(number)

@@ -135,6 +135,11 @@ class Transports:
             raise LocalError(f"nothing listens for {transport.value}") from None
 
     @property
+    def open_connections(self) -> dict[str, int]:
+        """Stream connections by transport, in lower case."""
+        return self._streams.by_transport()
+
+    @property
     def connections(self) -> int:
         """Stream connections, those being opened included."""
         return len(self._streams)

@@ -147,6 +147,11 @@ def open_service(bridge: Bridge, sink: TraceSink | None) -> SipService:
     """The service, its parts joined; not started."""
     settings = bridge.settings
     trunks = known_trunks(bridge)
+    if not len(trunks):
+        advice = (
+            "Set SIP_ALLOWED_ADDRESSES or SIP_USERNAME and SIP_PASSWORD, or [trunks.NAME]: nobody can call over SIP."
+        )
+        bridge.log.warning("not_configured", advice=advice)
     digest = DigestServer(
         DigestOptions(settings.sip_realm, algorithms=settings.sip_digest_algorithms), secrets.token_bytes(SECRET_BYTES)
     )
@@ -194,7 +199,21 @@ def open_service(bridge: Bridge, sink: TraceSink | None) -> SipService:
         service.transports.reload_certificate()
 
     bridge.on_apply.append(follow)
+    _show_metrics(bridge, service, gate)
     return service
+
+
+def _show_metrics(bridge: Bridge, service: SipService, gate: AccessGate) -> None:
+    """Have the metrics of SIP ask this service."""
+    sip, media, transports = bridge.metrics.sip, service.media, service.transports
+    sip.live = lambda: list(service.lines.values())
+    sip.transactions = lambda: service.agent.open_transactions
+    sip.banned = lambda: gate.banned(monotonic())
+    sip.connections = lambda: transports.open_connections
+    sip.ports = lambda: (2 * media.ports.in_use, 2 * media.ports.options.count)
+    sip.malformed = lambda: transports.counts.not_sip
+    sip.pacing = lambda: media.pacing
+    bridge.metrics.sources.append(sip)
 
 
 def _refused(bridge: Bridge, refusal: Refusal, flow: Flow) -> None:

@@ -270,7 +270,8 @@ def test_hold_and_resume_are_told_once_each() -> None:
     held = agreement(direction=Direction.RECVONLY)
     for agreed in (held, held, agreement(), agreement()):
         made.line.on_dialog(MediaChanged(made.sip, agreed))
-    assert made.owner.heard == [{"event": "held"}, {"event": "unheld"}]
+        made.line.on_frame(FRAME)
+    assert made.owner.heard == [{"event": "held"}, {"event": "unheld"}, FRAME, FRAME]
     assert made.media.done[1:] == ["agree recvonly", "agree recvonly", "agree sendrecv", "agree sendrecv"]
 
 
