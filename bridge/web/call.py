@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.calls.journal import Turn
@@ -123,6 +123,8 @@ def _figures(page: CallPage) -> Iterator[str]:
     if call.carrier_format:
         formats = dict.fromkeys((call.carrier_format, call.agent_input_format, call.agent_output_format))
         figures.append(("Audio", text(" → ".join(name for name in formats if name))))
+    if call.media:
+        figures += _line_quality(call.media)
     figures.append(("Id", f'<code class="copy inline">{text(call.id)}</code>'))
     if call.conversation_id:
         figures.append(("Conversation", f'<code class="copy inline">{text(call.conversation_id)}</code>'))
@@ -132,6 +134,17 @@ def _figures(page: CallPage) -> Iterator[str]:
     for name, value in figures:
         yield f"<div><dt>{name}</dt><dd>{value}</dd></div>"
     yield "</dl>"
+
+
+def _line_quality(media: Mapping[str, int | float | None]) -> Iterator[tuple[str, str]]:
+    """How the line was, where its packets came to us: the estimate first, then what it is made of."""
+    mos, loss, jitter_ms, round_trip_ms = (media.get(name) for name in ("mos", "loss", "jitter_ms", "round_trip_ms"))
+    if mos is not None:
+        yield "Quality (MOS)", f"{mos:.1f} of 4.5"
+    if loss is not None and jitter_ms is not None:
+        yield "Loss, jitter", f"{100 * loss:.1f} %, {jitter_ms:.0f} ms"
+    if round_trip_ms is not None:
+        yield "Round trip", f"{round_trip_ms:.0f} ms"
 
 
 def _picture(frame: Frame, page: CallPage) -> Iterator[str]:

@@ -264,3 +264,15 @@ def test_text_has_contrast(scheme: int) -> None:
     for ink, ground in [*pairs, ("ok", "ok-soft"), ("bad", "bad-soft"), ("on-accent", "accent"), ("ink", "bad-soft")]:
         dark, light = sorted((_luminance(colours[ink]), _luminance(colours[ground])))
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)
+
+
+def test_how_the_line_was_stands_among_the_figures() -> None:
+    media: dict[str, int | float | None] = {"mos": 4.26, "loss": 0.0123, "jitter_ms": 3.6, "round_trip_ms": 41.0}
+    shown = Outline(call(call=Views(False).detail(msgspec.structs.replace(record(), media=media)))).words
+    for words in ("Quality (MOS)4.3 of 4.5", "Loss, jitter1.2 %, 4 ms", "Round trip41 ms"):
+        assert words in shown
+    nothing_heard: dict[str, int | float | None] = {"mos": None, "loss": 0.0, "jitter_ms": 0.0, "round_trip_ms": None}
+    shown = Outline(call(call=Views(False).detail(msgspec.structs.replace(record(), media=nothing_heard)))).words
+    assert "Loss, jitter0.0 %, 0 ms" in shown
+    assert "MOS" not in shown
+    assert "Round trip" not in shown
