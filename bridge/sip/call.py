@@ -229,7 +229,7 @@ class SipCall:
     def send_offer(self, direction: Direction, now: float) -> None:
         """Send a re-INVITE with this direction of ours; ``MediaChanged`` follows if the peer takes it.
 
-        Raises ``LocalError`` before the answer and while an offer is open.
+        Raises ``LocalError`` before the answer, before the ACK of the peer's INVITE, and while an offer is open.
         """
         if not self.is_over:
             self.timer.reoffer.start(self._confirmed("send an offer"), direction, now)

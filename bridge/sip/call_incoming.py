@@ -56,6 +56,7 @@ class IncomingSetup:
         self._offer = find_sdp(request, envelope)
         self._answer = b""  # our answer to the offer
         self._is_open = True
+        self._awaits_answer = False  # in the ACK: the 200 had an offer of ours
         self._has_described = False  # an answer or offer of ours was taken note of by the peer
         self._last_ring = 0
         self._wants_answer = False  # as soon as a PRACK comes
@@ -124,7 +125,8 @@ class IncomingSetup:
         core.layer.respond(self._key, response, now)
         answer = Answer(call, response, self._flow, on_ack=self._acknowledged, on_no_ack=self._no_ack, now=now)
         call.begin_answer(self._cseq, answer)
-        if not self._dialog.session.has_offered:
+        self._awaits_answer = self._dialog.session.has_offered
+        if not self._awaits_answer:
             self._settle()
 
     def reject(self, status: int, now: float, reason: str, fields: Fields) -> None:
@@ -243,7 +245,7 @@ class IncomingSetup:
         if self._goodbye is not None:
             call.say_goodbye(self._dialog, now, self._goodbye)
             return
-        if session.has_offered:
+        if self._awaits_answer:
             body = find_sdp(request, envelope)
             if body is None or accept_answer(session, body) is None:
                 call.hang_up_for(SipEnd.NOT_ACCEPTABLE, 0, "No usable answer in ACK", now)

@@ -158,7 +158,8 @@ class InsideRequests:
         fields = (
             core.identity.contact(flow.transport, dialog.is_secure),
             core.identity.abilities.supported,
-            *call.timer.answer(request, now),
+            # An early dialog has no session timer: that begins with the 2xx to the INVITE.
+            *(call.timer.answer(request, now) if call.is_answered and dialog is call.dialog else ()),
         )
         self._respond(key, request, dialog, now, fields, body)
         if dialog is call.dialog:
@@ -166,8 +167,8 @@ class InsideRequests:
 
     def _busy(self, dialog: Dialog) -> Rejection | None:
         """What speaks against a re-INVITE now."""
-        if self._call.is_over:
-            return _GONE
+        if self._call.is_over or (self._call.is_answered and dialog is not self._call.dialog):
+            return _GONE  # another phone than the one that answered
         if self._call.setup.invite_is_open() or not self._call.is_answered:
             return GLARE if self._call.is_outbound else self._busy_rejection()
         if self._call.timer.reoffer.is_open or (dialog.session is not None and dialog.session.has_offered):

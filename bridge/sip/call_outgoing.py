@@ -4,7 +4,7 @@ Theory of operation. TRYING: an INVITE is open. It is sent again, as the respons
 407), to a Contact (3xx), with a longer interval (422); or on another way, as long as no phone has rung (503, nobody
 there). A 2xx makes it ANSWERED; whatever else is final ends the call. CANCELLING: we have given up, and the call is
 over for the server; a 2xx that crosses the CANCEL still gets its ACK and a BYE, and so does every 2xx of another phone
-for 64 * T1 after the first.
+for 64 * T1 after the first final response. Credentials are the trunk's: they go to no host but those of the order.
 
 Sources: RFC 3261 sections 8.1.3 (responses), 9.1 (CANCEL), 13.2 (INVITE), 22 (digest), RFC 3263 section 4.3
 (failover), RFC 3325 (P-Asserted-Identity), RFC 4028 section 7.3 (422).
@@ -36,6 +36,8 @@ from bridge.sip.values import Address
 _CANCELLED = 487
 _NOBODY = 408
 _RETRY_ELSEWHERE = 503
+_NOWHERE = 600
+"""From here on a response speaks for the callee wherever he is (RFC 3261 section 21.6)."""
 
 
 class _State(enum.Enum):
@@ -122,6 +124,11 @@ class OutgoingSetup:
         """See ``call.Setup``."""
         return self._state is _State.TRYING
 
+    @property
+    def may_be_answered(self) -> bool:
+        """Whether 2xx that begin dialogs are to be reckoned with."""
+        return self._state is not _State.DONE
+
     def peer_hung_up(self, dialog: Dialog, now: float, reason: str) -> None:
         """See ``call.Setup``."""
         if dialog is self.call.dialog:
@@ -151,11 +158,11 @@ class OutgoingSetup:
         """See ``ResponseUser``."""
         if self._state is _State.CANCELLING:
             self._finish()
-        elif self._state is _State.TRYING and not self._try_next(now):
+        elif self._state is _State.TRYING and not self._try_next(now) and not self._try_elsewhere(now):
             if is_timeout:
-                self._fail(SipEnd.TIMEOUT, _NOBODY, REASONS[_NOBODY])
+                self._fail(SipEnd.TIMEOUT, _NOBODY, REASONS[_NOBODY], now)
             else:
-                self._fail(SipEnd.TRANSPORT, 0, "The request could not be sent")
+                self._fail(SipEnd.TRANSPORT, 0, "The request could not be sent", now)
 
     def _provisional(self, response: Response, envelope: Envelope, now: float) -> None:
         if response.status == 100:
@@ -195,18 +202,16 @@ class OutgoingSetup:
 
     def _failure(self, response: Response, envelope: Envelope, now: float) -> None:
         if self._state is _State.CANCELLING:
-            self._finish()
+            self._close(now)
             return
         if response.status == _RETRY_ELSEWHERE and not self._has_rung and self._try_next(now):
             return
         if self._is_challenge(response) or (response.status == 422 and self.call.timer.was_too_small(response)):
             self._send_again((self._flow, *self._ways), now)
             return
-        uri = self._redirects.next(response, envelope)
-        if uri is not None:
-            self._redirect(uri, now)
-        else:
-            self._fail(SipEnd.FAILED, response.status, response.reason, by_peer=True)
+        self._redirects.note(response, envelope)
+        if response.status >= _NOWHERE or not self._try_elsewhere(now):
+            self._fail(SipEnd.FAILED, response.status, response.reason, now, by_peer=True)
 
     # Sending
 
@@ -215,9 +220,21 @@ class OutgoingSetup:
         self._forks.drop()
         self._send(flows, now)
 
+    def _try_elsewhere(self, now: float) -> bool:
+        uri = self._redirects.next()
+        if uri is not None:
+            self._redirect(uri, now)
+        return uri is not None
+
     def _redirect(self, uri: SipUri, now: float) -> None:
         self._uri = uri
         self._key = ""
+        self._has_rung = False
+        account = self._order.credentials
+        if not self._redirects.is_of_order(uri):
+            self.call.digest = None  # a host of the callee's choice could guess the password at its leisure
+        elif self.call.digest is None and account is not None:
+            self.call.digest = DigestClient(account)
         flows = self._redirects.flows(uri)
         if flows:
             self._send_again(flows, now)
@@ -232,8 +249,8 @@ class OutgoingSetup:
     def _send(self, flows: tuple[Flow, ...], now: float) -> None:
         self._outline = self._outlined()
         self._ways = self._core.identity.ways(self._outline, flows)
-        if not self._try_next(now):
-            self._fail(SipEnd.TRANSPORT, 0, "No way to the callee")
+        if not self._try_next(now) and not self._try_elsewhere(now):
+            self._fail(SipEnd.TRANSPORT, 0, "No way to the callee", now)
 
     def _try_next(self, now: float) -> bool:
         if not self._ways:
@@ -294,9 +311,16 @@ class OutgoingSetup:
         if not self._key:
             self._finish()
 
-    def _fail(self, how: SipEnd, status: int, reason: str, *, by_peer: bool = False) -> None:
+    def _fail(self, how: SipEnd, status: int, reason: str, now: float, *, by_peer: bool = False) -> None:
+        self._limit.call_off()
         self.call.end(how, status, reason, by_peer=by_peer)
-        self._finish()
+        self._close(now)
+
+    def _close(self, now: float) -> None:
+        """No more is wanted; a 2xx may come all the same: a proxy may give up on one phone while another answers."""
+        self._state = _State.DONE
+        self._forks.drop()
+        self._linger(now)
 
     def _linger(self, now: float) -> None:
         """Take 2xx of other phones, and repeats, for as long as they can come (RFC 3261 section 13.2.2.4)."""
@@ -305,7 +329,6 @@ class OutgoingSetup:
             self._core.set_alarm(now + self._core.options.timers.give_up_s, lambda _: self._finish())
 
     def _finish(self) -> None:
-        self._limit.call_off()
         self._core.placed.pop((self.call.call_id, self.call.from_.tag), None)
         self._forks.drop(but=self.call.dialog)
         self.call.release(self)

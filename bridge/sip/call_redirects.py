@@ -1,7 +1,7 @@
 """Where a 3xx leads an outgoing call: only a few times, never twice to one place, and only where the order permits.
 
-Source: RFC 3261 sections 8.1.3.4 and 21.3. Of several Contacts the one with the highest q is taken, as most callees
-give one. 305 and 380 are not followed: a proxy of somebody else's choice, and another service.
+Of several Contacts the one with the highest q is called first, the next one when it fails. 305 and 380 are not
+followed: a proxy of somebody else's choice, and another service. Source: RFC 3261 sections 8.1.3.4 and 21.3.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from bridge.sip.uri import SipUri
 from bridge.sip.values import Address
 
 FOLLOWED = frozenset({300, 301, 302})
+MAX_CONTACTS = 4
+"""Of one 3xx that are called; people have a desk, a mobile and a voice mail."""
 
 
 class Redirects:
@@ -28,20 +30,27 @@ class Redirects:
         self._home_port = uri.port
         self._visited = {str(uri)}
         self._left = order.max_redirects
+        self._pending: list[SipUri] = []
 
-    def next(self, response: Response, envelope: Envelope) -> SipUri | None:
-        """The Request-URI to call instead; None = the response stands."""
+    def note(self, response: Response, envelope: Envelope) -> None:
+        """Take a final response: the Contacts of a 3xx go before what is left of an earlier one's."""
         if response.status not in FOLLOWED or self._left <= 0:
-            return None
+            return
+        found: dict[str, SipUri] = {}
         for contact in sorted(envelope.contacts, key=_preference, reverse=True):
-            uri = contact.uri
-            if isinstance(uri, SipUri):
-                plain = replace(uri, raw_headers="")
-                if str(plain) not in self._visited and self._is_permitted(plain):
-                    self._visited.add(str(plain))
-                    self._left -= 1
-                    return plain
-        return None
+            if isinstance(contact.uri, SipUri):
+                plain = replace(contact.uri, raw_headers="")
+                if str(plain) not in self._visited and (self._order.follow_any or self.is_of_order(plain)):
+                    found.setdefault(str(plain), plain)
+        if found:
+            self._left -= 1
+            taken = dict(list(found.items())[:MAX_CONTACTS])
+            self._visited.update(taken)
+            self._pending[:0] = taken.values()
+
+    def next(self) -> SipUri | None:
+        """The Request-URI to call instead, each given once; None = the last response stands."""
+        return self._pending.pop(0) if self._pending else None
 
     def flows(self, uri: SipUri) -> tuple[Flow, ...]:
         """The ways there as far as they are known; none = the name must be looked up."""
@@ -54,8 +63,9 @@ class Redirects:
         host = literal_host(uri)
         return (Flow(transport, host, uri.port or transport.default_port),) if host else ()
 
-    def _is_permitted(self, uri: SipUri) -> bool:
-        if self._order.follow_any or uri.bare_host == self._home:
+    def is_of_order(self, uri: SipUri) -> bool:
+        """Whether a URI is at a host that the order names, and not one of the callee's choice."""
+        if uri.bare_host == self._home:
             return True
         host = literal_host(uri) or uri.bare_host
         return any(host in (flow.host, flow.server_name.lower()) for flow in self._order.flows)

@@ -47,10 +47,14 @@ class Reoffer:
         """Whether one is open, or waits to be tried again."""
         return self.is_open or self._again is not None
 
+    def is_barred(self, dialog: Dialog) -> bool:
+        """Whether none may go now: an offer is open, or an INVITE of the peer waits for its ACK (section 14.1)."""
+        return self.is_open or bool(self._call.answers) or dialog.session is None or dialog.session.has_offered
+
     def start(self, dialog: Dialog, direction: Direction, now: float) -> None:
-        """Send one. Raises ``LocalError`` while an offer is open."""
-        if self.is_planned or dialog.session is None or dialog.session.has_offered:
-            raise LocalError("an offer is open already")
+        """Send one. Raises ``LocalError`` while one is open or planned, and before the ACK of the peer's INVITE."""
+        if self.is_planned or self.is_barred(dialog):
+            raise LocalError("an offer is open already, or the ACK of the peer's INVITE is still to come")
         self._direction = direction
         self._glares = 0
         self._send(dialog, now)
@@ -84,6 +88,7 @@ class Reoffer:
             if response is not None:
                 self._call.timer.was_too_small(response)
                 if response.status == 491 and self._glares < MAX_GLARES:
+                    self._glares += 1
                     self._plan(dialog, now)
             return
         self._call.timer.answered(response, now)
@@ -96,13 +101,14 @@ class Reoffer:
 
     def _plan(self, dialog: Dialog, now: float) -> None:
         """Whoever made up the Call-ID waits for longer, so that both never meet for ever (RFC 3261 section 14.1)."""
-        self._glares += 1
         fraction = new_fraction(self._call.core.new_id)
         delay_s = 2.1 + 1.9 * fraction if self._call.is_outbound else 2.0 * fraction
 
         def again(at: float) -> None:
             self._again = None
-            if dialog.session is not None and not dialog.session.has_offered:
+            if self.is_barred(dialog):
+                self._plan(dialog, at)  # the ACK comes, or the call ends
+            else:
                 self._send(dialog, at)
 
         self._again = self._call.core.set_alarm(now + delay_s, again)

@@ -29,20 +29,23 @@ _CREDENTIALS = ("Authorization", "Proxy-Authorization")
 
 
 class Ack:
-    """The ACK of one 2xx: sent, and sent again for each repeat of that."""
+    """The ACK of one 2xx: sent, and sent again for each repeat of that, by each way in turn: nobody tells of an ACK
+    that does not arrive but the 2xx that comes again."""
 
     def __init__(self, call: SipCall, dialog: Dialog, invite: Request, cseq: int) -> None:
         self._call = call
         self._dialog = dialog
         self._cseq = cseq
         self._more = tuple((name, value) for name in _CREDENTIALS for value in invite.headers.all(name))
-        self._sent: tuple[Request, Flow] | None = None
+        self._copies: list[tuple[Request, Flow]] = []  # one for each way, the next to be sent first
         self._is_waiting = False  # for the way to be found
 
     def send(self, now: float) -> None:
         """Send it, as soon as the way is known."""
-        if self._sent is not None:
-            self._call.core.layer.send(*self._sent)
+        if self._copies:
+            copy = self._copies.pop(0)
+            self._copies.append(copy)
+            self._call.core.layer.send(*copy)
         elif not self._is_waiting:
             self._is_waiting = True
             self._call.find_way(self._dialog, self._send_by, now)
@@ -51,9 +54,10 @@ class Ack:
         core = self._call.core
         fields = self._dialog.request_fields(self._cseq, "ACK")
         outline = Outline("ACK", self._dialog.request_uri(), fields, self._more, may_grow=False)
-        way = core.identity.ways(outline, flows)[0]  # there is one: that of the peer's own messages, if no other
-        self._sent = (core.identity.build(outline, way, new_branch(core.new_id)), way)
-        core.layer.send(*self._sent)
+        # There is one at least: that of the peer's own messages, if no other.
+        for way in core.identity.ways(outline, flows):
+            self._copies.append((core.identity.build(outline, way, new_branch(core.new_id)), way))
+        self.send(now)
 
 
 class Exchange:

@@ -67,6 +67,7 @@ class SessionTimer:
         self._note_allow(request.headers)
         interval = _seconds(request.headers, "Session-Expires")
         if interval is None:
+            self._end()  # a 2xx without Session-Expires ends what was agreed on (sections 7.2 and 9)
             return ()
         interval = max(interval, self._call.core.options.min_session_expires_s)
         can_refresh = supports(request.headers, "timer")
@@ -101,8 +102,7 @@ class SessionTimer:
         self._note_allow(response.headers)
         interval = _seconds(response.headers, "Session-Expires")
         if interval is None:
-            self._call_off()
-            self._interval_s = 0
+            self._end()
             return
         interval = max(interval, self._call.core.options.min_session_expires_s)
         self._run(interval, now, we_refresh=_refresher(response.headers) != "uas")
@@ -121,6 +121,10 @@ class SessionTimer:
         if we_refresh:
             self._refresh_at(now + interval_s / 2)
         self._expiry = core.set_alarm(now + interval_s - min(MARGIN_S, interval_s / 3), self._expired)
+
+    def _end(self) -> None:
+        self._call_off()
+        self._interval_s = 0
 
     def _call_off(self) -> None:
         for alarm in (self._refresh, self._expiry):
@@ -141,7 +145,7 @@ class SessionTimer:
             return
         if self._peer_allows_update:
             self._update(dialog, now)
-        elif dialog.session is not None and not dialog.session.has_offered:
+        elif dialog.session is not None and not self.reoffer.is_barred(dialog):
             agreement = dialog.session.agreement
             self.reoffer.start(dialog, Direction.SENDRECV if agreement is None else agreement.direction, now)
 

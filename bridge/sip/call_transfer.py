@@ -1,8 +1,8 @@
 """A blind transfer: our REFER in a call, and what the peer's NOTIFYs say of it.
 
 Theory of operation. IDLE --start--> ASKED --2xx--> FOLLOWED --final sipfrag, end of subscription, or no news for
-``refer_timeout_s``--> IDLE. NOTIFYs may overtake the 2xx. Some trunks send none at all, or say so with Refer-Sub:
-false (RFC 4488): then 202 is the last that is known.
+``refer_timeout_s``--> IDLE. NOTIFYs may overtake the 2xx. Some trunks send none at all (they have ``refer_silent_s``
+for the first), or say so with Refer-Sub: false (RFC 4488): then 202 is the last that is known.
 
 What it is not: the end of the call. Whoever asked hangs up after success, or goes on after failure. Sources: RFC 3515
 section 2.4, RFC 3420 (message/sipfrag), RFC 3892 (Referred-By), RFC 6665 section 4.1.3 (Subscription-State).
@@ -42,6 +42,7 @@ class Transfer:
         self._call = call
         self._exchange: Exchange | None = None
         self._last_status = 0
+        self._has_news = False  # any NOTIFY
         self._alarm: Alarm | None = None
 
     @property
@@ -60,6 +61,7 @@ class Transfer:
                 raise LocalError("a transfer needs URIs") from None
         fields = (("Refer-To", f"<{target_uri}>"), *((("Referred-By", f"<{referred_by}>"),) if referred_by else ()))
         self._last_status = 0
+        self._has_news = False
         self._exchange = Exchange(self._call, dialog, "REFER", fields=fields, on_final=self._answered)
         self._exchange.start(now)
 
@@ -84,14 +86,13 @@ class Transfer:
         state = (notify.headers.get("Subscription-State") or "").partition(";")[0].strip().lower()
         match = _STATUS_LINE.match(notify.body[:MAX_FRAGMENT_BYTES])
         is_terminated = state == "terminated"
-        if match is None:
-            if is_terminated:
-                self._tell(self._last_status or ACCEPTED, "Subscription terminated", is_final=True)
-            return
-        status = int(match[1])
-        self._last_status = status
-        reason = readable((match[2] or b"").decode("utf-8", "replace"))[:MAX_REASON_CHARS]
-        self._tell(status, reason or REASONS.get(status, ""), is_final=status >= 200 or is_terminated)
+        self._has_news = True
+        if match is not None:
+            status = self._last_status = int(match[1])
+            reason = readable((match[2] or b"").decode("utf-8", "replace"))[:MAX_REASON_CHARS]
+            self._tell(status, reason or REASONS.get(status, ""), is_final=status >= 200 or is_terminated)
+        elif is_terminated:
+            self._tell(self._last_status or ACCEPTED, "Subscription terminated", is_final=True)
         self._wait(now)
 
     def _answered(self, response: Response | None, _: Envelope | None, now: float) -> None:
@@ -110,8 +111,9 @@ class Transfer:
         if self._alarm is not None:
             self._alarm.call_off()
         if self._exchange is not None:
-            at = now + self._call.core.options.refer_timeout_s
-            self._alarm = self._call.core.set_alarm(at, self._no_news)
+            options = self._call.core.options
+            wait_s = options.refer_timeout_s if self._has_news else options.refer_silent_s
+            self._alarm = self._call.core.set_alarm(now + wait_s, self._no_news)
 
     def _no_news(self, _: float) -> None:
         self._tell(self._last_status or ACCEPTED, "No news of the transfer", is_final=True)

@@ -60,8 +60,11 @@ class AgentOptions:
     """A provisional response is repeated so often, lest a proxy gives up (RFC 3261 section 13.3.1.1)."""
     lookup_timeout_s: float = 10.0
     """How long ``NeedTargets`` is waited for."""
+    refer_silent_s: float = 10.0
+    """How long the first NOTIFY of a transfer is waited for after the 202. It ought to come at once (RFC 3515 section
+    2.4.4); some trunks send none at all, and then the transfer counts as taken."""
     refer_timeout_s: float = 60.0
-    """How long news of a transfer are waited for after each one; some trunks send no NOTIFY at all."""
+    """How long more news of a transfer are waited for after each NOTIFY."""
     session_expires_s: int = 1800
     """Interval of session timers that we ask for (RFC 4028 section 4)."""
     min_session_expires_s: int = 90

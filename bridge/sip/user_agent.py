@@ -49,10 +49,10 @@ class UserAgent:
     """Takes messages, gives messages and events. Not thread-safe; every method returns at once and none raises for
     what a peer sends."""
 
-    def __init__(self, options: AgentOptions, gate: Gate, new_id: NewId, layer: TransactionLayer | None = None) -> None:
+    def __init__(self, options: AgentOptions, gate: Gate, new_id: NewId) -> None:
         """``new_id`` gives random letters and digits, at least 80 bits each time."""
         self._gate = gate
-        self._core = AgentCore(options, new_id, TransactionLayer(options.timers) if layer is None else layer)
+        self._core = AgentCore(options, new_id, TransactionLayer(options.timers, may_answer=gate.may_answer))
         self.draining = False
         """Whether new calls are refused (503) because this process is about to end."""
         self.full = False
@@ -67,6 +67,11 @@ class UserAgent:
     def open_dialogs(self) -> int:
         """Dialogs, those included whose last requests are under way; for metrics and tests."""
         return len(self._core.dialogs)
+
+    @property
+    def open_transactions(self) -> int:
+        """Transactions of both roles."""
+        return len(self._core.layer)
 
     def receive(self, message: Request | Response, flow: Flow, now: float) -> list[UaEvent]:
         """Take a message; a request is ``stamped`` already."""
@@ -148,12 +153,18 @@ class UserAgent:
             elif found is not None:
                 call, dialog = found
                 call.inside.receive(dialog, key, request, envelope, flow, now)
-            elif self._gate.may_answer(flow, now):
-                self._reject(key, request, _GONE, now)
-            else:
+            elif self._overtakes_answer(envelope) or not self._gate.may_answer(flow, now):
                 self._core.layer.forget(key)
+            else:
+                self._reject(key, request, _GONE, now)
         elif request.method != "ACK":
             self._judge(key, request, envelope, flow, now)
+
+    def _overtakes_answer(self, envelope: Envelope) -> bool:
+        """Whether a request of an unknown dialog may be one of a callee whose 2xx is lost or still on its way: 481
+        would end that call, and a repeat finds the dialog (such races: RFC 5407)."""
+        setup = self._core.placed.get((envelope.call_id, envelope.to.tag))
+        return setup is not None and setup.may_be_answered
 
     def _judge(self, key: str, request: Request, envelope: Envelope, flow: Flow, now: float) -> None:
         verdict = self._gate.judge(request, envelope, flow, now)

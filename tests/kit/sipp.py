@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.server import free_port, until
+from tests.kit.server import until
+from tests.kit.sip import free_rtp_ports, free_signalling_port
 
 SCENARIOS = Path(__file__).parent.parent / "vectors" / "sipp"
 RECORDINGS = Path("/usr/share/sip-tester")
@@ -92,7 +93,8 @@ async def running_sipp(
     messages are not logged, as is right for many calls.
     """
     _furnish(folder)
-    port, media = free_port(), free_port()
+    port = free_signalling_port()
+    media, _ = free_rtp_ports(4)  # SIPp takes the one for audio and the one after the next for video
     arguments = ["-sf", str(SCENARIOS / f"{scenario}.xml"), "-i", "127.0.0.1", "-p", str(port)]
     arguments += ["-mi", "127.0.0.1", "-mp", str(media), "-m", str(calls), "-t", transport, "-nostdin"]
     arguments += ["-timeout", f"{TIMEOUT_S:.0f}", "-trace_err", "-error_file", "errors", "-s", number]

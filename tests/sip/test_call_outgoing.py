@@ -544,6 +544,95 @@ def test_hanging_up_while_a_redirection_is_looked_up() -> None:
     assert rig.is_clean()
 
 
+MOVED = ("Contact: <sip:a@192.0.2.9>;q=0.9, <sip:b@192.0.2.9>;q=0.5",)
+
+
+def moved(rig: Rig, **changes: object) -> str:
+    """The INVITE to the first of two Contacts."""
+    rig.hear(response_to(place(rig, **changes), 302, headers=MOVED))
+    again = rig.take()[-1]
+    assert start_of(again) == "INVITE sip:a@192.0.2.9 SIP/2.0"
+    return again
+
+
+@pytest.mark.parametrize("status", [404, 486, 302])
+def test_the_next_contact_is_called_when_the_first_refuses(status: int) -> None:
+    rig = Rig()
+    again = moved(rig)
+    rig.hear(response_to(again, 180))
+    assert [event for event in rig.hear(response_to(again, status)) if isinstance(event, CallOver)] == []
+    ack, last = rig.take()
+    assert (start_of(ack)[:3], start_of(last)) == ("ACK", "INVITE sip:b@192.0.2.9 SIP/2.0")
+    (over,) = rig.hear(response_to(last, 480, "Away"))
+    assert isinstance(over, CallOver)
+    assert (over.how, over.status) == (SipEnd.FAILED, 480)
+
+
+def test_a_callee_that_declines_everywhere_is_called_nowhere_else() -> None:
+    rig = Rig()
+    (over,) = rig.hear(response_to(moved(rig), 603, "Decline"))
+    assert isinstance(over, CallOver)
+    assert over.status == 603
+
+
+def test_the_next_contact_is_called_when_nobody_answers_at_the_first() -> None:
+    rig = Rig()
+    moved(rig)
+    assert rig.advance(32.1) == []
+    assert start_of(rig.take()[-1]) == "INVITE sip:b@192.0.2.9 SIP/2.0"
+
+
+def test_the_next_contact_is_called_when_the_first_has_no_address() -> None:
+    rig = Rig()
+    contact = ("Contact: <sip:a@name.example>, <sip:b@192.0.2.9>;q=0.5",)
+    (need,) = rig.hear(response_to(place(rig, follow_any=True), 302, headers=contact))
+    assert isinstance(need, NeedTargets)
+    rig.take()
+    assert rig.agent.targets_found(need.lookup_id, (), rig.now) == []
+    assert rig.starts() == ["INVITE sip:b@192.0.2.9 SIP/2.0"]
+
+
+def test_contacts_of_a_redirection_are_bounded() -> None:
+    rig = Rig()
+    contacts = ", ".join(f"<sip:{number}@192.0.2.9>" for number in range(9))
+    rig.hear(response_to(place(rig), 302, headers=(f"Contact: {contacts}",)))
+    called = []
+    while (latest := rig.take()[-1]).startswith("INVITE "):
+        called.append(start_of(latest).split()[1])
+        rig.hear(response_to(latest, 404))
+    assert called == [f"sip:{number}@192.0.2.9" for number in range(4)]
+
+
+def test_credentials_do_not_follow_a_redirection_to_another_host() -> None:
+    rig = Rig()
+    rig.agent.place(order(credentials=SipAccount("bridge", "secret"), follow_any=True), rig.now)
+    rig.hear(response_to(rig.take()[0], 401, headers=(CHALLENGE,)))
+    known = rig.take()[-1]
+    assert "\r\nAuthorization: " in known
+    rig.hear(response_to(known, 302, headers=("Contact: <sip:x@203.0.113.66>, <sip:b@192.0.2.9:5080>;q=0.1",)))
+    strange = rig.take()[-1]
+    assert start_of(strange) == "INVITE sip:x@203.0.113.66 SIP/2.0"
+    assert "Authorization" not in strange
+    # Its challenge is not answered; the trunk's own host may be told again who calls.
+    rig.hear(response_to(strange, 401, headers=(CHALLENGE.replace("n1", "n2"),)))
+    home = rig.take()[-1]
+    assert start_of(home) == "INVITE sip:b@192.0.2.9:5080 SIP/2.0"
+    assert "Authorization" not in home
+    rig.hear(response_to(home, 401, headers=(CHALLENGE.replace("n1", "n3"),)))
+    assert 'nonce="n3"' in header_of(rig.take()[-1], "Authorization")
+
+
+def test_credentials_do_not_go_to_another_host_within_the_call() -> None:
+    rig = Rig()
+    call = rig.agent.place(order(credentials=SipAccount("bridge", "secret"), follow_any=True), rig.now)
+    rig.hear(response_to(rig.take()[0], 302, headers=("Contact: <sip:x@203.0.113.66>",)))
+    rig.hear(response_to(rig.take()[-1], 200, body=PEER_ANSWER))
+    rig.take()
+    call.hang_up(rig.now)
+    rig.hear(response_to(rig.take()[0], 401, headers=(CHALLENGE,)))
+    assert rig.take() == []
+
+
 # Digest
 
 
@@ -818,3 +907,107 @@ def test_a_connection_of_the_peer_keeps_the_name_of_the_invite() -> None:
     rig.fail(bye)
     (again,) = rig.take_out()
     assert again.flow == there
+
+
+# Late, early and repeated
+
+
+def from_callee(invite: str, method: str, *, tag: str = "pt", body: str = "") -> str:
+    """A request of the callee within the dialog that an INVITE of ours begins."""
+    lines = [
+        f"{method} sip:bridge@198.51.100.1:5060 SIP/2.0",
+        f"Via: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bKcallee{method};rport",
+        "Max-Forwards: 70",
+        f"From: {header_of(invite, 'To')};tag={tag}",
+        f"To: {header_of(invite, 'From')}",
+        f"Call-ID: {header_of(invite, 'Call-ID')}",
+        f"CSeq: 1 {method}",
+        "Contact: <sip:callee@192.0.2.9:5060>",
+        *(["Content-Type: application/sdp"] if body else []),
+        f"Content-Length: {len(body)}",
+    ]
+    return "\r\n".join(lines) + "\r\n\r\n" + body
+
+
+def test_a_200_after_a_rejection_gets_ack_and_bye() -> None:
+    rig = Rig()
+    call = rig.agent.place(order(), rig.now)
+    (invite,) = rig.take()
+    rig.hear(response_to(invite, 486, "Busy Here"))
+    assert call.is_over
+    rig.take()
+    rig.advance(31)
+    assert rig.hear(response_to(invite, 200, body=PEER_ANSWER, tag="other")) == []
+    ack, bye = rig.take()
+    assert (ack.split()[0], bye.split()[0]) == ("ACK", "BYE")
+    assert header_of(bye, "To").endswith(";tag=other")
+    rig.hear(response_to(bye, 200))
+    rig.advance(2)
+    rig.hear(response_to(invite, 200, body=PEER_ANSWER, tag="third"))
+    assert rig.take() == []
+    rig.advance(100)
+    assert rig.is_clean()
+    assert not rig.agent._core.placed
+
+
+def test_a_200_after_the_487_of_a_cancel_gets_ack_and_bye() -> None:
+    rig = Rig()
+    call = rig.agent.place(order(), rig.now)
+    (invite,) = rig.take()
+    rig.hear(response_to(invite, 180))
+    call.hang_up(rig.now)
+    rig.hear(response_to(invite, 487))
+    rig.take()
+    rig.hear(response_to(invite, 200, body=PEER_ANSWER))
+    assert [start.split()[0] for start in rig.starts()] == ["ACK", "BYE"]
+    rig.advance(100)
+    assert rig.is_clean()
+    assert not rig.agent._core.placed
+
+
+def test_the_ack_of_a_repeated_200_takes_the_next_way_in_turn() -> None:
+    rig = Rig()
+    way = Flow(Transport.TCP, "192.0.2.9", 5060)
+    invite = place(rig, flows=(way,))
+    ok = response_to(invite, 200, body=PEER_ANSWER, contact="<sip:callee@192.0.2.9:5070;transport=tcp>")
+    connected = Flow(Transport.TCP, "192.0.2.9", 5060, connection=3)
+    for _ in range(3):
+        rig.hear(ok, connected)
+    first, second, third = rig.take_out()
+    assert first.data.startswith(b"ACK ")
+    assert (first.flow, second.flow) == (way, Flow(Transport.TCP, "192.0.2.9", 5070))
+    assert (third.flow, third.data) == (first.flow, first.data)
+    one, two = first.data.decode(), second.data.decode()
+    assert header_of(one, "CSeq") == header_of(two, "CSeq")
+    assert header_of(one, "Via") != header_of(two, "Via")
+
+
+def test_a_request_that_overtakes_its_200_is_left_to_be_repeated() -> None:
+    rig = Rig()
+    invite = place(rig)
+    early = from_callee(invite, "INVITE", body=OFFER)
+    assert rig.hear(early) == []
+    assert rig.take() == []
+    rig.hear(response_to(invite, 200, body=PEER_ANSWER))
+    assert [start.split()[0] for start in rig.starts()] == ["ACK"]
+    rig.hear(early)
+    assert rig.starts() == ["SIP/2.0 200 OK"]
+
+
+def test_a_re_invite_of_another_phone_than_the_one_that_answered_is_481() -> None:
+    rig = Rig()
+    invite = place(rig)
+    rig.hear(response_to(invite, 180, tag="a"))
+    rig.hear(response_to(invite, 200, tag="b", body=PEER_ANSWER))
+    rig.take()
+    assert rig.hear(from_callee(invite, "INVITE", tag="a", body=OFFER)) == []
+    assert rig.starts() == ["SIP/2.0 481 Call/Transaction Does Not Exist"]
+
+
+def test_a_request_of_a_dialog_that_a_refused_call_never_had_is_481() -> None:
+    rig = Rig()
+    invite = place(rig)
+    rig.hear(response_to(invite, 486))
+    rig.take()
+    rig.hear(from_callee(invite, "BYE"))
+    assert rig.starts() == ["SIP/2.0 481 Call/Transaction Does Not Exist"]

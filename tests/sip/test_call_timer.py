@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bridge.auth.sip_digest_client import SipAccount
 from bridge.errors import LocalError
 from bridge.sip.sdp import Direction
+from bridge.sip.timers import Timers
 from bridge.sip.ua_events import CallAnswered, CallOffered, CallOver, MediaChanged, SipEnd
 from tests.kit.sip_peer import (
     HOLD,
     NO_CODEC,
     OFFER,
+    OPTIONS,
     PEER_ANSWER,
     Caller,
     Rig,
@@ -167,6 +171,54 @@ def test_an_expired_session_ends_even_if_we_were_to_refresh() -> None:
     assert [type(event) for event in events] == [CallOver]
 
 
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+@pytest.mark.parametrize("headers", [("Supported: timer", "Session-Expires: 300"), ("Session-Expires: 300",)])
+def test_a_request_without_session_expires_ends_the_timer_whoever_refreshes(
+    method: str, headers: tuple[str, ...]
+) -> None:
+    rig, caller, _ = incoming(*headers)
+    rig.advance(60)
+    caller.send(method, body=HOLD, headers=("Supported: timer",))
+    (ok,) = rig.take()
+    assert headers_of(ok, "Session-Expires") == []
+    caller.ack()
+    rig.advance(10_000)
+    assert rig.take() == []
+    assert not rig.last(CallOffered).call.is_over
+    caller.send("UPDATE", headers=("Supported: timer", "Session-Expires: 300"))
+    assert header_of(rig.take()[0], "Session-Expires") == "300;refresher=uac"
+    rig.advance(301)
+    assert rig.last(CallOffered).call.is_over
+
+
+def test_an_update_before_the_answer_starts_no_timer() -> None:
+    rig = Rig()
+    call = rig.agent.place(order(ring_timeout_s=300), rig.now)
+    (invite,) = rig.take()
+    rig.hear(response_to(invite, 180))
+    update = "\r\n".join(
+        [
+            "UPDATE sip:bridge@198.51.100.1:5060 SIP/2.0",
+            "Via: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bKearly;rport",
+            "Max-Forwards: 70",
+            f"From: {header_of(invite, 'To')};tag=pt",
+            f"To: {header_of(invite, 'From')}",
+            f"Call-ID: {header_of(invite, 'Call-ID')}",
+            "CSeq: 7 UPDATE",
+            "Contact: <sip:callee@192.0.2.9:5060>",
+            "Session-Expires: 90",
+            "Content-Length: 0",
+        ]
+    )
+    rig.hear(f"{update}\r\n\r\n")
+    (ok,) = rig.take()
+    assert start_of(ok) == "SIP/2.0 200 OK"
+    assert headers_of(ok, "Session-Expires") == []
+    rig.advance(200)
+    assert rig.take() == []
+    assert not call.is_over
+
+
 # Re-INVITEs of ours
 
 
@@ -320,18 +372,38 @@ def test_a_refresh_waits_while_an_offer_is_open() -> None:
     assert start_of(rig.take()[0]).startswith("INVITE ")
 
 
-def test_a_refresh_waits_while_the_peer_owes_an_answer() -> None:
-    rig, caller, _ = incoming("Session-Expires: 600")
-    rig.advance(299)
-    caller.send("INVITE", headers=("Session-Expires: 600",))
-    assert len(rig.take()) == 1
-    rig.advance(0.1)
-    caller.ack(PEER_ANSWER)
-    rig.advance(295)
-    rig.take()
-    caller.send("INVITE")  # without Session-Expires, and its ACK is late
-    rig.advance(8)
+@pytest.mark.parametrize("body", ["", HOLD])
+def test_a_refresh_waits_for_an_ack_that_is_late(body: str) -> None:
+    rig = Rig(replace(OPTIONS, timers=Timers(t1_s=1.0)))
+    caller = Caller(rig)
+    answered_call(rig, caller)
+    caller.send("INVITE", body=body, headers=("Session-Expires: 90",))
+    rig.advance(50)
     assert {start_of(text) for text in rig.take()} == {"SIP/2.0 200 OK"}
+    caller.ack("" if body else PEER_ANSWER)
+    rig.advance(5.1)
+    assert start_of(rig.take()[0]).startswith("INVITE ")
+
+
+def test_no_offer_of_ours_goes_before_the_ack_of_the_peers() -> None:
+    rig = Rig()
+    caller = Caller(rig)
+    caller.invite()
+    call = rig.last(CallOffered).call
+    call.use_media(audio_session(), rig.now)
+    call.answer(rig.now)
+    caller.learn_tag(rig.take())
+    with pytest.raises(LocalError, match="ACK"):
+        call.send_offer(Direction.SENDRECV, rig.now)
+    caller.ack()
+    caller.send("INVITE", body=HOLD)
+    with pytest.raises(LocalError, match="ACK"):
+        call.send_offer(Direction.SENDRECV, rig.now)
+    caller.ack()
+    rig.take()
+    call.send_offer(Direction.SENDRECV, rig.now)
+    assert start_of(rig.take()[0]).startswith("INVITE ")
+    assert not call.is_over
 
 
 def test_a_re_invite_that_only_gets_provisional_responses_is_cancelled() -> None:
@@ -370,7 +442,8 @@ def test_a_challenged_re_invite_goes_again() -> None:
     assert header_of(rig.take()[0], "Proxy-Authorization") == header_of(again, "Proxy-Authorization")
 
 
-def test_a_planned_offer_yields_to_one_of_the_peer() -> None:
+@pytest.mark.parametrize("body", ["", HOLD])
+def test_a_planned_offer_waits_for_the_ack_of_the_peers(body: str) -> None:
     rig = Rig()
     caller = Caller(rig)
     answered_call(rig, caller)
@@ -378,7 +451,10 @@ def test_a_planned_offer_yields_to_one_of_the_peer() -> None:
     call.send_offer(Direction.SENDONLY, rig.now)
     rig.hear(response_to(rig.take()[0], 491))
     rig.take()
-    caller.send("INVITE")
+    caller.send("INVITE", body=body)
     rig.take()
-    rig.advance(2.1)
+    rig.advance(20)
     assert {start_of(text) for text in rig.take()} == {"SIP/2.0 200 OK"}
+    caller.ack("" if body else PEER_ANSWER)
+    rig.advance(2.0)
+    assert {text.split()[0] for text in rig.take()} == {"INVITE"}

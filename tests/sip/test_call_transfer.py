@@ -72,7 +72,38 @@ def test_a_peer_that_sends_no_notify() -> None:
     rig, _, refer = referring()
     call = rig.last(CallOffered).call
     rig.hear(response_to(refer, 202))
-    assert rig.advance(60.1) == [TransferProgress(call, 202, "No news of the transfer", is_final=True)]
+    assert rig.advance(9.9) == []
+    assert rig.advance(0.2) == [TransferProgress(call, 202, "No news of the transfer", is_final=True)]
+
+
+@pytest.mark.parametrize(("fragment", "status"), [("SIP/2.0 180 Ringing", 180), ("", 202)])
+def test_a_peer_that_has_sent_a_notify_is_waited_for_longer(fragment: str, status: int) -> None:
+    rig, caller, refer = referring()
+    call = rig.last(CallOffered).call
+    rig.hear(response_to(refer, 202))
+    rig.advance(9.9)
+    notify(caller, fragment)
+    assert rig.advance(59.9) == []
+    assert rig.advance(0.2) == [TransferProgress(call, status, "No news of the transfer", is_final=True)]
+
+
+def test_a_notify_that_overtakes_the_202_counts_as_one() -> None:
+    rig, caller, refer = referring()
+    notify(caller, "SIP/2.0 100 Trying")
+    rig.hear(response_to(refer, 202))
+    assert rig.advance(59.9) == []
+    assert len(rig.advance(0.2)) == 1
+
+
+def test_the_second_transfer_of_a_call_is_waited_for_as_the_first() -> None:
+    rig, caller, refer = referring()
+    call = rig.last(CallOffered).call
+    rig.hear(response_to(refer, 202))
+    notify(caller, "SIP/2.0 486 Busy Here", "terminated")
+    rig.take()
+    call.refer(TARGET, rig.now)
+    rig.hear(response_to(rig.take()[0], 202))
+    assert rig.advance(10.1) == [TransferProgress(call, 202, "No news of the transfer", is_final=True)]
 
 
 def test_a_peer_that_says_it_sends_no_notify() -> None:

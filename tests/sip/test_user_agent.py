@@ -155,6 +155,15 @@ def test_malformed_requests_are_answered_if_the_gate_lets() -> None:
     assert rig.gate.judged == []
 
 
+@pytest.mark.parametrize(
+    ("is_answered", "starts"), [(True, ["SIP/2.0 481 Call/Transaction Does Not Exist"]), (False, [])]
+)
+def test_a_cancel_of_nothing_is_answered_if_the_gate_lets(is_answered: bool, starts: list[str]) -> None:
+    rig = Rig(gate=OpenGate(answers_strangers=is_answered))
+    rig.hear(Caller(rig).request("CANCEL"))
+    assert rig.starts() == starts
+
+
 def test_an_ack_outside_of_everything_is_ignored() -> None:
     rig = Rig()
     assert Caller(rig).ack() == []
