@@ -228,6 +228,10 @@ class CallMedia:
             self.events.append(MediaLost(now - since, heard_at is not None))
         self._is_lost = is_lost
 
+    def watch_anew(self, now: float) -> None:
+        """Let the time-out of incoming media begin again: the peer has a reason for its silence."""
+        self._watched_from, self._is_lost = now, False
+
     @property
     def next_report_s(self) -> float:
         """When ``report`` is to be called next."""

@@ -265,6 +265,15 @@ def test_a_peer_that_falls_silent_is_lost_and_may_come_back() -> None:
     assert lost(call, 71.0) == [MediaLost(30.0, has_begun=True)]
 
 
+def test_the_time_out_begins_again_when_the_silence_has_a_reason() -> None:
+    call, peer = InCall(), Peer()
+    call.media.receive(peer.audio(), PEER, 10.0)
+    assert lost(call, 40.0) == [MediaLost(30.0, has_begun=True)]
+    call.media.watch_anew(40.0)
+    assert lost(call, 69.9) == []
+    assert lost(call, 70.0) == [MediaLost(30.0, has_begun=True)]
+
+
 def test_on_hold_time_outs_rest() -> None:
     call, peer = InCall(), Peer()
     call.media.receive(peer.audio(), PEER, 10.0)

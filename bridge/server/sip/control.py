@@ -105,17 +105,19 @@ class SipControl:
         found, service = self._line(line.call_sid), self.service
         if found is None or service is None:
             raise ControlError(ControlFault.GONE, "the call is over")
-        following = _Following(service, found, whisper.transfer_id)
+        following = Following(service, found, whisper.transfer_id)
         found.transfer_over = following.progress
         try:
             found.call.refer(refer_to(order.target, found), monotonic(), referred_by=str(_our_side(found)))
         except LocalError as error:
+            found.transfer_over = None
             raise ControlError(ControlFault.REFUSED, str(error)) from None
         service.wake()
         try:
             async with asyncio.timeout(REFER_TIMEOUT_S):
                 status = await following.taken
         except TimeoutError:
+            found.transfer_over = None
             raise ControlError(ControlFault.DOWN, "no answer to REFER") from None
         if status >= 300:
             raise ControlError(ControlFault.REFUSED, f"REFER was answered {status}", code=status)
@@ -276,7 +278,7 @@ def final_status(over: CallOver) -> tuple[str, int, str]:
     return "failed", 503, over.reason or "Service Unavailable"
 
 
-class _Following:
+class Following:
     """Follows a REFER to its end."""
 
     def __init__(self, service: SipService, line: SipLine, transfer_id: str) -> None:
@@ -287,17 +289,22 @@ class _Following:
         self._transfer_id = transfer_id
 
     def progress(self, event: TransferProgress | CallOver) -> None:
-        """News of it. The call's end after the peer has taken it means that the caller is elsewhere."""
+        """News of it. If the peer hangs up after it has taken the REFER, the caller is elsewhere."""
         if isinstance(event, CallOver):
-            status, is_final = (200 if self.taken.done() else 481), True
-        else:
-            status, is_final = event.status, event.is_final
-        if not self.taken.done():
-            self.taken.set_result(status)
-        if is_final:
             self._line.transfer_over = None
-            if status < 300 or self.taken.result() < 300:
-                self._report(verdict_of(status))
+            if not self.taken.done():
+                self.taken.set_result(481)
+            elif event.how is SipEnd.BYE:
+                self._report(Verdict.ACCEPTED)
+            elif event.how is not SipEnd.LOCAL:  # that we hung up says nothing of the human
+                self._report(Verdict.FAILED)
+            return
+        if not self.taken.done():
+            self.taken.set_result(event.status)
+        if event.is_final:
+            self._line.transfer_over = None
+            if event.status < 300 or self.taken.result() < 300:
+                self._report(verdict_of(event.status))
 
     def _report(self, verdict: Verdict) -> None:
         async def report() -> None:

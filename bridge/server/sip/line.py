@@ -154,10 +154,8 @@ class SipLine:
             case media.SendInfo(digit):
                 self.call.send_info(RELAY, build_relay(digit), monotonic())
                 self._desk.wake()
-            case media.MediaLost(silent_s, has_begun):
-                self._log.warning("media_lost", silent_s=round(silent_s, 1), has_begun=has_begun)
-                self._tell(words.Over("no_media", f"no RTP for {silent_s:.0f} s"))
-                self.hang_up(TEMPORARY_FAILURE)
+            case media.MediaLost():
+                self._lost(event)
             case media.MediaBroken():
                 self._tell(words.Over("media_broken", "the bridge failed on this call's media"))
                 self.hang_up(TEMPORARY_FAILURE)
@@ -282,6 +280,16 @@ class SipLine:
             early, self._early = self._early, []
             for item in early:
                 self._put(handle.media, item)
+
+    def _lost(self, lost: media.MediaLost) -> None:
+        """No RTP for too long. While a REFER is being carried out that is no fault: the caller is with the trunk, and
+        many (Asterisk for one) send nothing then; a BYE of ours would end in nothing, or end the transfer."""
+        if self.transfer_over is not None and self._handle is not None:
+            self._handle.media.watch_anew(monotonic())
+            return
+        self._log.warning("media_lost", silent_s=round(lost.silent_s, 1), has_begun=lost.has_begun)
+        self._tell(words.Over("no_media", f"no RTP for {lost.silent_s:.0f} s"))
+        self.hang_up(TEMPORARY_FAILURE)
 
     def _note_hold(self, agreement: Agreement) -> None:
         if agreement.is_held_by_peer != self._is_held:

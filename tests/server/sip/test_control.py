@@ -10,13 +10,13 @@ import pytest
 from bridge.calls.orders import TransferOrder
 from bridge.leg import ToneWay, TransferKind
 from bridge.server.carrier_control import ControlError, ControlFault, Line, OutboundOrder, Whisper
-from bridge.server.sip.control import SipControl, bracketed, final_status, refer_to, verdict_of
+from bridge.server.sip.control import Following, SipControl, bracketed, final_status, refer_to, verdict_of
 from bridge.server.sip.line import SipLine
 from bridge.server.transfers import Verdict
 from bridge.sip.call import SipCall
 from bridge.sip.flow import Flow, Transport
 from bridge.sip.trunks import Outbound, Trunk, Trunks
-from bridge.sip.ua_events import CallOver, SipEnd
+from bridge.sip.ua_events import CallOver, SipEnd, TransferProgress
 from bridge.sip.values import parse_address
 
 CALL = cast("SipCall", object())
@@ -67,6 +67,59 @@ def test_how_a_placed_call_failed(ended: CallOver, status: tuple[str, int, str])
 )
 def test_how_a_transfer_came_out(status: int, verdict: Verdict) -> None:
     assert verdict_of(status) is verdict
+
+
+class Book:
+    """Of transfers, and a bridge that has nothing else."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Verdict]] = []
+        self.bridge = self
+        self.transfers = self
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def report(self, transfer_id: str, verdict: Verdict) -> bool:
+        self.told.append((transfer_id, verdict))
+        return True
+
+    def after(self, task: asyncio.Task[None]) -> None:
+        self.tasks.append(task)
+
+
+@pytest.mark.parametrize(
+    ("end", "verdicts"),
+    [
+        (SipEnd.BYE, [("t1", Verdict.ACCEPTED)]),
+        (SipEnd.TIMEOUT, [("t1", Verdict.FAILED)]),
+        (SipEnd.LOCAL, []),
+    ],
+)
+async def test_what_the_end_of_the_call_says_of_a_transfer(end: SipEnd, verdicts: list[tuple[str, Verdict]]) -> None:
+    book, line = Book(), line_on(Trunk("berlin"))
+    following = Following(cast("Any", book), line, "t1")
+    line.transfer_over = following.progress
+    following.progress(TransferProgress(CALL, 202, "Accepted", is_final=False))
+    assert (following.taken.result(), line.transfer_over is None) == (202, False)
+    following.progress(over(end))
+    await asyncio.gather(*book.tasks)
+    assert (book.told, line.transfer_over) == (verdicts, None)
+
+
+async def test_a_call_that_ends_before_its_transfer_is_taken() -> None:
+    book, line = Book(), line_on(Trunk("berlin"))
+    following = Following(cast("Any", book), line, "t1")
+    following.progress(over(SipEnd.BYE))
+    assert (following.taken.result(), book.tasks) == (481, [])
+
+
+@pytest.mark.parametrize(("status", "verdicts"), [(200, [Verdict.ACCEPTED]), (486, [Verdict.BUSY])])
+async def test_what_the_trunk_tells_of_a_transfer(status: int, verdicts: list[Verdict]) -> None:
+    book, line = Book(), line_on(Trunk("berlin"))
+    following = Following(cast("Any", book), line, "t1")
+    for each in (202, 180, status):
+        following.progress(TransferProgress(CALL, each, "", is_final=each == status))
+    await asyncio.gather(*book.tasks)
+    assert [verdict for _, verdict in book.told] == verdicts
 
 
 class _Call:

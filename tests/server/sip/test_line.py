@@ -128,6 +128,9 @@ class FakeMedia:
     def answer(self, now: float) -> None:
         self.done.append("answer")
 
+    def watch_anew(self, now: float) -> None:
+        self.done.append("watch anew")
+
     def stats(self) -> MediaStats:
         return STATS
 
@@ -401,6 +404,16 @@ def test_whoever_waits_for_a_transfer_hears_of_it_and_of_the_end() -> None:
     assert seen == [progress, over]
     made.line.transfer_over = None
     made.line.on_dialog(progress)
+
+
+def test_a_caller_who_is_being_transferred_may_be_silent() -> None:
+    made = talking()
+    made.line.transfer_over = lambda event: None
+    made.line.on_media_event(media.MediaLost(30.0, has_begun=True))
+    assert (made.owner.heard, made.call.done, made.media.done[-1]) == ([], [], "watch anew")
+    made.line.transfer_over = None
+    made.line.on_media_event(media.MediaLost(30.0, has_begun=True))
+    assert made.call.done == [f"hang up {TEMPORARY_FAILURE}"]
 
 
 def test_figures_for_the_record() -> None:
