@@ -77,8 +77,8 @@ class DoctorRuns:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
             output = bytearray()
             while block := await process.stdout.read(65_536):
                 output += block
@@ -90,4 +90,6 @@ class DoctorRuns:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
+                while await process.stdout.read(65_536):  # a pipe that is not read to its end is never closed
+                    pass
                 await process.wait()
