@@ -22,7 +22,7 @@ RUN groupadd --system --gid 10001 bridge \
 COPY --from=build /opt/bridge /opt/bridge
 ENV PATH=/opt/bridge/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # Inside a container loopback reaches nobody.
-ENV BRIDGE_HOST=0.0.0.0
+ENV BRIDGE_HOST=0.0.0.0 SIP_HOST=0.0.0.0
 # By number, so that Kubernetes can tell that it is not root.
 USER 10001:10001
 # A bridge.toml put here is read.

@@ -77,7 +77,7 @@ class _Operator:
         return JSONResponse({"status": "ok", "version": __version__})
 
     async def readyz(self) -> Response:
-        """Ready: new calls are taken. 503 while draining or full, with the reason."""
+        """Ready: new calls are taken. 503 while draining; full is said, too, and is no 503."""
         bridge = self._bridge
         refusal = bridge.admission.would_refuse()
         usage = bridge.admission.usage()
