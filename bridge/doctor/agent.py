@@ -219,7 +219,8 @@ async def check_formats(tools: Tools, wanted: Wanted) -> list[Finding]:
     talked = await _talked(tools, wanted)
     if talked.problem is not None:
         return [skipped(f"agent {agent_id}: formats", "the conversation did not begin, so they are not known")]
-    return judge_formats(agent_id, talked.hears, talked.speaks, configured_carriers(settings), native_formats(settings))
+    carriers, native = configured_carriers(settings, tools.trunks), native_formats(settings, tools.trunks)
+    return judge_formats(agent_id, talked.hears, talked.speaks, carriers, native)
 
 
 async def _talked(tools: Tools, wanted: Wanted) -> Talked:

@@ -18,23 +18,26 @@ from bridge.doctor.reach import judge_address, look_at_address
 from bridge.doctor.tools import Tools
 from bridge.server.store.address import SqliteFile, parse_address
 
-FILES_NAME, LIBRARIES_NAME, CLUSTER_NAME, SIP_NAME = "open files", "libraries", "several processes", "SIP"
+FILES_NAME, LIBRARIES_NAME, CLUSTER_NAME = "open files", "libraries", "several processes"
 
 SOCKETS_PER_CALL = 2
-"""Carrier and agent."""
+"""Carrier and agent. Over SIP the carrier's may be a connection that it opens for this call alone."""
+SIP_SOCKETS_PER_CALL = 2
+"""RTP and RTCP, besides."""
 FILES_BESIDE_CALLS = 256
 """Database, Redis, HTTP clients, requests of carriers and operators, libraries."""
 
 _LIBRARIES = ("uvloop", "httptools", "picows", "pybase64", "msgspec", "numpy", "soxr", "hiredis", "audioop")
 
 
-def judge_files(limit: int, hard_limit: int, max_calls: int, *, records: bool) -> Finding:
-    """Whether so many calls find enough open files; a negative limit is none."""
-    need = max_calls * (SOCKETS_PER_CALL + records) + FILES_BESIDE_CALLS
+def judge_files(limit: int, hard_limit: int, max_calls: int, *, records: bool, sip: bool = False) -> Finding:
+    """Whether so many calls find enough open files; a negative limit is none. ``sip``: all may come over SIP."""
+    per_call = SOCKETS_PER_CALL + records + (SIP_SOCKETS_PER_CALL if sip else 0)
+    need = max_calls * per_call + FILES_BESIDE_CALLS
     if limit < 0 or limit >= need:
         shown = "without limit" if limit < 0 else f"{limit} allowed"
         return ok(FILES_NAME, f"{shown}, {need} are needed for {max_calls} calls")
-    calls = max(0, (limit - FILES_BESIDE_CALLS) // (SOCKETS_PER_CALL + records))
+    calls = max(0, (limit - FILES_BESIDE_CALLS) // per_call)
     how = f"LimitNOFILE={need} in systemd, --ulimit nofile={need} in Docker, or ulimit -n {need}"
     rights = "" if hard_limit < 0 or hard_limit >= need else " (as root: the hard limit is lower, too)"
     return warning(
@@ -49,7 +52,8 @@ async def check_files(tools: Tools, *, records: bool) -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     limits = [-1 if each == unlimited else each for each in (soft, hard)]
-    return judge_files(limits[0], limits[1], tools.settings.bridge_max_calls, records=records)
+    settings = tools.settings
+    return judge_files(limits[0], limits[1], settings.bridge_max_calls, records=records, sip=settings.has_sip)
 
 
 def judge_libraries(missing: list[str], wanted: list[str]) -> Finding:
@@ -135,11 +139,6 @@ def judge_cluster(settings: Settings) -> Finding:
 async def check_cluster(tools: Tools) -> Finding:
     """From the settings alone."""
     return judge_cluster(tools.settings)
-
-
-async def check_sip(tools: Tools) -> Finding:
-    """Said rather than left out."""
-    return skipped(SIP_NAME, "this version has no SIP trunks")
 
 
 # --- addresses that the bridge asks ----------------------------------------------------------------------

@@ -10,8 +10,9 @@ from bridge.config import Configuration, Settings
 from bridge.doctor import agent, agent_config, carriers, clocks, machine, public, signatures, stores
 from bridge.doctor.findings import Finding, ok, warning
 from bridge.doctor.runner import Check, Say, run_checks
+from bridge.doctor.sip import sip_checks
 from bridge.doctor.standin import present_bridge
-from bridge.doctor.tools import DoctorOptions, Tools, new_http, secrets_of
+from bridge.doctor.tools import DoctorOptions, Tools, new_http, secrets_of, secrets_of_trunks
 from bridge.server.problems import problems_of
 
 SETTINGS_NAME = "settings"
@@ -28,7 +29,15 @@ async def examine(configuration: Configuration, options: DoctorOptions, say: Say
     """Look at everything; the findings in the order in which they are shown."""
     tls = ssl.create_default_context()
     async with new_http(tls) as http:
-        tools = Tools(configuration.settings, configuration.routing, http, tls, options, configuration.tools)
+        tools = Tools(
+            configuration.settings,
+            configuration.routing,
+            http,
+            tls,
+            options,
+            configuration.tools,
+            configuration.trunks,
+        )
         try:
             return await examine_with(tools, say)
         finally:
@@ -38,7 +47,8 @@ async def examine(configuration: Configuration, options: DoctorOptions, say: Say
 async def examine_with(tools: Tools, say: Say) -> list[Finding]:
     """The same with tools of the caller's."""
     async with present_bridge(tools) as (here, is_here):
-        findings = await run_checks(checks_of(tools, is_here), say, secrets=secrets_of(tools.settings))
+        hidden = (*secrets_of(tools.settings), *secrets_of_trunks(tools.trunks))
+        findings = await run_checks(checks_of(tools, is_here), say, secrets=hidden)
     return [*judge_settings(tools.settings), here, *findings]
 
 
@@ -82,7 +92,7 @@ def checks_of(tools: Tools, is_here: bool) -> list[Check]:
         Check(signatures.VONAGE_NAME, lambda: signatures.check_signatures_vonage(tools, is_here), 15.0, PUBLIC_MEND),
         Check(carriers.ACCOUNT_NAME, lambda: carriers.check_twilio(tools), 20.0),
         Check(carriers.VONAGE_NAME, lambda: carriers.check_vonage_credentials(tools)),
-        Check(machine.SIP_NAME, lambda: machine.check_sip(tools)),
+        *sip_checks(tools),
         Check(stores.DATABASE_NAME, lambda: stores.check_database(tools)),
         Check(stores.REDIS_NAME, lambda: stores.check_redis(tools)),
         Check(machine.CLUSTER_NAME, lambda: machine.check_cluster(tools)),

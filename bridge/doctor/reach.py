@@ -115,10 +115,8 @@ async def _connect(address: str, port: int, tls_name: str, tls: ssl.SSLContext, 
             _, writer = await asyncio.open_connection(
                 address, port, ssl=tls if tls_name else None, server_hostname=tls_name or None
             )
-    except ssl.SSLCertVerificationError as error:
-        return Reached(_BY_VERIFY_CODE.get(error.verify_code, Trouble.SELF_SIGNED), private)
-    except ssl.SSLError:
-        return Reached(Trouble.NO_TLS, private)
+    except ssl.SSLError as error:
+        return Reached(handshake_trouble(error), private)
     except TimeoutError:
         return Reached(Trouble.TIME_OUT, private)
     except OSError:  # a peer that hangs up in the middle of the handshake is one, too
@@ -134,6 +132,13 @@ async def _connect(address: str, port: int, tls_name: str, tls: ssl.SSLContext, 
         with contextlib.suppress(OSError, TimeoutError):  # how the peer parts is its own affair
             async with asyncio.timeout(1.0):
                 await writer.wait_closed()
+
+
+def handshake_trouble(error: ssl.SSLError) -> Trouble:
+    """Why a TLS handshake came to nothing."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _BY_VERIFY_CODE.get(error.verify_code, Trouble.SELF_SIGNED)
+    return Trouble.NO_TLS
 
 
 def judge_address(name: str, setting: str, host: str, reached: Reached, now_unix_s: float) -> Finding:

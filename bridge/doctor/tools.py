@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from bridge.calls.routing import RoutingTable
 from bridge.config import Settings, is_secret
 from bridge.server.egress import Resolver, system_resolver
 from bridge.settings.base import pieces
+from bridge.sip.trunks import Trunk
 
 CONNECT_TIMEOUT_S = 4.0
 READ_TIMEOUT_S = 6.0
@@ -46,6 +47,8 @@ class Tools:
     options: DoctorOptions = DoctorOptions()
     http_tools: Mapping[str, HttpTool] = field(default_factory=dict)
     """The operator's own tools, by name."""
+    trunks: tuple[Trunk, ...] = ()
+    """The SIP trunks, of settings and file."""
     resolver: Resolver = system_resolver
     unix: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
@@ -96,6 +99,17 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
         if value is not None and is_secret(name):
             text = value.get_secret_value()
             found += [text, *pieces(text)]
+    return tuple(dict.fromkeys(found))
+
+
+def secrets_of_trunks(trunks: Iterable[Trunk]) -> tuple[str, ...]:
+    """Passwords and values of headers of trunks, wherever they were set: no finding may show these either."""
+    found: list[str] = []
+    for trunk in trunks:
+        found += trunk.inbound.passwords if trunk.inbound else ()
+        if trunk.outbound is not None:
+            found += [value for _, value in trunk.outbound.headers]
+            found += [trunk.outbound.account.password] if trunk.outbound.account else []
     return tuple(dict.fromkeys(found))
 
 

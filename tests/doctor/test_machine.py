@@ -8,7 +8,6 @@ from bridge.doctor.machine import (
     check_cluster,
     check_files,
     check_libraries,
-    check_sip,
     check_target,
     judge_cluster,
     judge_files,
@@ -28,6 +27,22 @@ def test_enough_files() -> None:
     assert told(judge_files(-1, -1, 1000, records=True)) == (
         "ok", "without limit, 3256 are needed for 1000 calls", "",
     )  # fmt: skip
+
+
+def test_calls_over_sip_need_two_more() -> None:
+    assert told(judge_files(20_000, 20_000, 1000, records=True, sip=True)) == (
+        "ok", "20000 allowed, 5256 are needed for 1000 calls", "",
+    )  # fmt: skip
+    assert judge_files(1024, 4096, 1000, records=False, sip=True).seen == (
+        "1024 allowed here, enough for 192 calls; BRIDGE_MAX_CALLS is 1000"
+    )
+
+
+async def test_sip_counts_once_a_port_is_set() -> None:
+    async with tools_for(BRIDGE_MAX_CALLS="10") as tools:
+        assert " 276 are needed for 10 calls" in (await check_files(tools, records=False)).seen
+    async with tools_for(BRIDGE_MAX_CALLS="10", SIP_UDP_PORT="5060") as tools:
+        assert " 296 are needed for 10 calls" in (await check_files(tools, records=False)).seen
 
 
 def test_too_few_files() -> None:
@@ -57,7 +72,6 @@ async def test_this_installation_is_whole() -> None:
     async with tools_for(None, given) as tools:
         assert (await check_libraries(tools, records=True)).seen == "all there"
         assert (await check_files(tools, records=True)).name == "open files"
-        assert told(await check_sip(tools)) == ("skipped", "this version has no SIP trunks", "")
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,13 @@ from bridge.doctor.report import to_json
 from bridge.doctor.tools import DoctorOptions
 from bridge.simulators.agent_options import AgentOptions
 from bridge.simulators.agent_server import AgentServer
+from bridge.sip.trunks import Inbound, Trunk, parse_network
 from tests.kit.doctor import told, tools_for
 from tests.kit.server import free_port, settings_for
+from tests.kit.sip import free_signalling_port
 
 TOKEN = "12345678901234567890123456789012"
+WORD = "a-word-of-a-trunk"
 
 
 def quiet(_line: str) -> None:
@@ -38,6 +41,17 @@ async def test_everything_is_looked_at() -> None:
         "Vonage: credentials", "SIP", "database", "Redis", "several processes", "DATA_DIR", "recordings: folder",
         "webhooks", "personalization", "open files", "libraries",
     ]  # fmt: skip
+
+
+async def test_sip_is_looked_at_where_it_is_on() -> None:
+    given = {"SIP_UDP_PORT": "5060", "SIP_OUTBOUND_ADDRESS": "sip.example.com"}
+    async with tools_for(None, given, ELEVENLABS_AGENT_ID="agent_1") as tools:
+        names = [check.name for check in checks_of(tools, True)]
+    first = names.index("Vonage: credentials") + 1
+    assert names[first : first + 6] == [
+        "SIP: trunks", "SIP: address", "SIP: UDP port", "SIP: RTP ports", "SIP: certificate", "SIP trunk default",
+    ]  # fmt: skip
+    assert names[first + 6] == "database"
 
 
 async def test_agents_beyond_the_first_few_are_named_as_left_out() -> None:
@@ -93,15 +107,25 @@ async def test_a_bridge_and_an_agent_that_are_well(conversation: bool, tmp_path:
             "ELEVENLABS_BASE_URL": agent.base_url, "ELEVENLABS_API_KEY": key, "ELEVENLABS_AGENT_ID": "agent_1",
             "BRIDGE_PORT": str(port), "DATA_DIR": str(tmp_path), "TWILIO_AUTH_TOKEN": TOKEN,
             "GENESYS_API_KEY": "genesys-key", "PUBLIC_URL": f"http://127.0.0.1:{port}",
+            "SIP_UDP_PORT": str(free_signalling_port()),
         }  # fmt: skip
-        findings = await examine(Configuration(settings_for(given)), DoctorOptions(conversation=conversation), quiet)
+        office = Trunk("office", Inbound((parse_network("127.0.0.1"),), username="office", passwords=(WORD,)))
+        configuration = Configuration(settings_for(given), trunks=(office,))
+        findings = await examine(configuration, DoctorOptions(conversation=conversation), quiet)
         assert len(agent.conversations) == conversation
     by_name = {finding.name: finding for finding in findings}
     assert [name for name, finding in by_name.items() if finding.verdict is Verdict.FAILED] == ["PUBLIC_URL: TLS"]
-    for name in ("PUBLIC_URL", "PUBLIC_URL: proxy", "Twilio: signature", "Twilio: media socket", "Genesys: probe"):
+    for name in (
+        "PUBLIC_URL",
+        "PUBLIC_URL: proxy",
+        "Twilio: signature",
+        "Twilio: media socket",
+        "Genesys: probe",
+        "SIP: trunks",
+    ):
         assert by_name[name].verdict is Verdict.OK, by_name[name]
     assert by_name["agent agent_1"].verdict is (Verdict.OK if conversation else Verdict.SKIPPED)
     assert exit_code(findings) == 1
     shown = to_json(findings)
-    assert not [secret for secret in (key, TOKEN, "genesys-key") if secret in shown]
+    assert not [secret for secret in (key, TOKEN, WORD, "genesys-key") if secret in shown]
     assert os.listdir(tmp_path) == []

@@ -7,7 +7,9 @@ import asyncio
 import httpx
 import pytest
 
-from bridge.doctor.tools import DoctorOptions, listed, secrets_of, words_of
+from bridge.auth.sip_digest_client import SipAccount
+from bridge.doctor.tools import DoctorOptions, listed, secrets_of, secrets_of_trunks, words_of
+from bridge.sip.trunks import Inbound, Outbound, Trunk
 from tests.kit.doctor import tools_for
 from tests.kit.server import settings_for
 
@@ -94,3 +96,14 @@ def test_failures_in_words_without_addresses(error: Exception, words: str) -> No
 def test_long_lists_are_cut() -> None:
     assert listed(["a", "b"]) == "a, b"
     assert listed(["a", "b", "c"], most=2) == "a, b and 1 more"
+
+
+def test_secrets_of_trunks_from_the_file() -> None:
+    office = Trunk(
+        "office",
+        Inbound(username="office", passwords=("first-word", "second-word")),
+        Outbound("sip.example.com", account=SipAccount("bridge", "third-word"), headers=(("X-Token", "fourth-word"),)),
+    )
+    assert secrets_of_trunks([office, Trunk("bare", outbound=Outbound("sip.example.com")), Trunk("none")]) == (
+        "first-word", "second-word", "fourth-word", "third-word",
+    )  # fmt: skip

@@ -7,9 +7,10 @@ import contextlib
 import datetime
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import httpx
 from cryptography import x509
@@ -20,6 +21,7 @@ from cryptography.x509.oid import NameOID
 from bridge.calls.routing import RoutingTable
 from bridge.doctor.findings import Finding
 from bridge.doctor.tools import DoctorOptions, Tools, new_http
+from bridge.sip.trunks import Trunk
 from tests.kit.server import settings_for
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -41,17 +43,23 @@ async def tools_for(
     routing: RoutingTable = NO_ROUTES,
     options: DoctorOptions | None = None,
     tls: ssl.SSLContext | None = None,
+    trunks: tuple[Trunk, ...] = (),
     **settings: str,
 ) -> AsyncIterator[Tools]:
-    """Tools with these settings and the given ones. ``answer`` stands in for HTTP's network; None = the real one."""
+    """Tools with these settings and the given ones; the trunk of the settings stands before ``trunks``.
+
+    ``answer`` stands in for HTTP's network; None = the real one.
+    """
     context = tls if tls is not None else ssl.create_default_context()
     http = new_http(context) if answer is None else httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    chosen = settings_for({**(given or {}), **settings})
     tools = Tools(
-        settings_for({**(given or {}), **settings}),
+        chosen,
         routing,
         http,
         context,
         options or DoctorOptions(),
+        trunks=trunks if chosen.default_trunk is None else (chosen.default_trunk, *trunks),
         resolver=nothing,
     )
     async with http:
@@ -90,6 +98,33 @@ async def tcp_server(handle: Handler, tls: ssl.SSLContext | None = None) -> Asyn
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+Reply = Callable[[str], Iterable[str | bytes]]
+
+
+@contextlib.asynccontextmanager
+async def udp_peer(reply: Reply) -> AsyncIterator[int]:
+    """A peer that answers every datagram with what ``reply`` makes of it; its port."""
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(lambda: _Peer(reply), local_addr=("127.0.0.1", 0))
+    try:
+        yield transport.get_extra_info("sockname")[1]
+    finally:
+        transport.close()
+        await asyncio.sleep(0)
+
+
+class _Peer(asyncio.DatagramProtocol):
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        for text in self._reply(data.decode()):
+            self._transport.sendto(text.encode() if isinstance(text, str) else text, addr)
+
+
 def told(finding: Finding) -> tuple[str, str, str]:
     """Verdict, what was seen, advice."""
     return finding.verdict.value, finding.seen, finding.advice
@@ -119,11 +154,27 @@ class Authority:
     def server_context(
         self, folder: Path, host: str = "localhost", days: float = 90.0, begins: float = -100.0, *, trusted: bool = True
     ) -> ssl.SSLContext:
-        """A server's, with a certificate for ``host`` that ends in ``days`` days; not ``trusted``: signed by itself."""
+        """A server's, with a certificate as ``certificate_file`` makes it."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate_file(folder, host, days, begins, trusted=trusted))
+        return context
+
+    def authority_file(self, folder: Path) -> Path:
+        """A file for those who shall trust this authority."""
+        path = folder / "authority.pem"
+        path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
+        return path
+
+    def certificate_file(
+        self, folder: Path, host: str = "localhost", days: float = 90.0, begins: float = -100.0, *, trusted: bool = True
+    ) -> Path:
+        """Key and certificate for ``host`` (empty = no name) that ends in ``days`` days; not ``trusted``: signed by
+        itself.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
-        subject = _name(host)
-        certificate = (
+        subject = _name(host or "nobody")
+        builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self.certificate.subject if trusted else subject)
@@ -131,9 +182,10 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + datetime.timedelta(days=begins))
             .not_valid_after(now + datetime.timedelta(days=days, minutes=5))
-            .add_extension(x509.SubjectAlternativeName([_alternative(host)]), critical=False)
-            .sign(self.key if trusted else key, hashes.SHA256())
         )
+        if host:
+            builder = builder.add_extension(x509.SubjectAlternativeName([_alternative(host)]), critical=False)
+        certificate = builder.sign(self.key if trusted else key, hashes.SHA256())
         path = folder / f"{host}-{days}-{begins}.pem"
         path.write_bytes(
             key.private_bytes(
@@ -141,9 +193,7 @@ class Authority:
             )
             + certificate.public_bytes(serialization.Encoding.PEM)
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        return context
+        return path
 
 
 def _alternative(host: str) -> x509.GeneralName:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -146,47 +146,55 @@ async def sip_service(bridge: Bridge) -> AsyncIterator[SipService | None]:
 def open_service(bridge: Bridge, sink: TraceSink | None) -> SipService:
     """The service, its parts joined; not started."""
     settings = bridge.settings
-    trunks = known_trunks(bridge)
-    if not len(trunks):
-        advice = (
-            "Set SIP_ALLOWED_ADDRESSES or SIP_USERNAME and SIP_PASSWORD, or [trunks.NAME]: nobody can call over SIP."
-        )
-        bridge.log.warning("not_configured", advice=advice)
-    digest = DigestServer(
-        DigestOptions(settings.sip_realm, algorithms=settings.sip_digest_algorithms), secrets.token_bytes(SECRET_BYTES)
-    )
-    tools = AccessTools(
-        digest,
-        secrets.token_bytes(SECRET_BYTES),
-        secrets.token_bytes,
-        time.time,
-        is_listed,
-        names_of=lambda flow: service.transports.peer_names(flow),
-        on_refused=lambda refusal, flow: _refused(bridge, refusal, flow),
-        on_banned=lambda flow: _banned(bridge, flow),
-    )
-    gate = AccessGate(trunks, tools, AccessOptions(Unknown(settings.sip_unknown)))
-    agent = UserAgent(AgentOptions(announced(settings), user_agent=PRODUCT), gate, new_id)
+    gate = _open_gate(bridge, lambda flow: service.transports.peer_names(flow))
     parts = SipParts(
-        agent,
+        UserAgent(AgentOptions(announced(settings), user_agent=PRODUCT), gate, new_id),
         MediaEngine(RtpPorts(port_options(settings))),
         Resolver(resolver_options(settings)),
         facts_of,
         lambda trunk: media_options(bridge.settings, trunk),
         lambda: bridge.settings.sip_when_full,
     )
-    service = SipService(
-        bridge,
-        parts,
-        lambda own: Transports(
+
+    def open_transports(own: SipService) -> Transports:
+        return Transports(
             transport_options(settings),
             own.on_message,
             own.on_send_failed,
             is_trusted=lambda host: gate.is_trusted(host, monotonic()),
             is_needed=own.needs_connection,
-        ),
-        MessageTrail(bridge.metrics.sip, sink),
+        )
+
+    service = SipService(bridge, parts, open_transports, MessageTrail(bridge.metrics.sip, sink))
+    _follow_settings(bridge, service, gate)
+    _show_metrics(bridge, service, gate)
+    return service
+
+
+def _open_gate(bridge: Bridge, names_of: Callable[[Flow], tuple[str, ...]]) -> AccessGate:
+    """Who may call; ``names_of`` reads the certificate of whoever is at the other end."""
+    settings, trunks = bridge.settings, known_trunks(bridge)
+    if not len(trunks):
+        advice = (
+            "Set SIP_ALLOWED_ADDRESSES, or SIP_USERNAME and SIP_PASSWORD, or [trunks.NAME]: nobody can call by SIP."
+        )
+        bridge.log.warning("not_configured", advice=advice)
+    options = DigestOptions(settings.sip_realm, algorithms=settings.sip_digest_algorithms)
+    tools = AccessTools(
+        DigestServer(options, secrets.token_bytes(SECRET_BYTES)),
+        secrets.token_bytes(SECRET_BYTES),
+        secrets.token_bytes,
+        time.time,
+        is_listed,
+        names_of=names_of,
+        on_refused=lambda refusal, flow: _refused(bridge, refusal, flow),
+        on_banned=lambda flow: _banned(bridge, flow),
     )
+    return AccessGate(trunks, tools, AccessOptions(Unknown(settings.sip_unknown)))
+
+
+def _follow_settings(bridge: Bridge, service: SipService, gate: AccessGate) -> None:
+    """Give the control client its service, and both the trunks whenever they change."""
     control = bridge.parts.controls.get(leg.NAME)
     assert isinstance(control, SipControl)  # see ``add_control``
     control.service = service
@@ -199,8 +207,6 @@ def open_service(bridge: Bridge, sink: TraceSink | None) -> SipService:
         service.transports.reload_certificate()
 
     bridge.on_apply.append(follow)
-    _show_metrics(bridge, service, gate)
-    return service
 
 
 def _show_metrics(bridge: Bridge, service: SipService, gate: AccessGate) -> None:
