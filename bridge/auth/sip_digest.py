@@ -104,6 +104,8 @@ class DigestVerdict:
     outcome: DigestOutcome
     username: str = ""
     """Set only with ``GRANTED``."""
+    nonce: str = ""
+    """With ``REFUSED``: the nonce that was used, if it still works. See ``DigestServer.challenges``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +146,17 @@ class DigestServer:
         self._book: OrderedDict[str, _Uses] = OrderedDict()
         self._forgotten_until_ms = -1  # nonces issued until then, and not in the book, count as stale
 
-    def challenges(self, now_s: float, entropy: bytes, *, stale: bool = False) -> tuple[str, ...]:
+    def challenges(self, now_s: float, entropy: bytes, *, stale: bool = False, nonce: str = "") -> tuple[str, ...]:
         """The values of WWW-Authenticate or Proxy-Authenticate, one header each, best first.
 
-        ``entropy`` is 8 random bytes for this challenge.
+        ``entropy`` is 8 random bytes for this challenge. ``nonce`` is one of ours that came with a wrong password
+        and is named again: clients on PJSIP (Asterisk for one) take a new nonce for a reason to try the same password
+        once more, six times in a row, and would be banned for one call.
         """
         if len(entropy) != _ENTROPY_BYTES:
             raise LocalError(f"a nonce needs {_ENTROPY_BYTES} random bytes, got {len(entropy)}")
         signed = int(now_s * 1000).to_bytes(_TIME_BYTES, "big") + entropy
-        nonce = base64.urlsafe_b64encode(signed + self._signature(signed)).decode().rstrip("=")
+        nonce = nonce or base64.urlsafe_b64encode(signed + self._signature(signed)).decode().rstrip("=")
         return tuple(
             str(DigestChallenge(self._options.realm, nonce, algorithm, qop=Qop.AUTH, stale=stale))
             for algorithm in self._options.algorithms
@@ -207,7 +211,8 @@ class DigestServer:
         )
         right = hmac.compare_digest(wanted.encode(), given.response.encode("utf-8", "surrogateescape"))
         if not right or password is None:
-            return DigestVerdict(DigestOutcome.REFUSED)
+            works = self._issued_ms(given.nonce, now_s) is not None
+            return DigestVerdict(DigestOutcome.REFUSED, nonce=given.nonce if works else "")
         issued_ms = self._issued_ms(given.nonce, now_s)
         if issued_ms is None:
             return DigestVerdict(DigestOutcome.STALE)

@@ -218,6 +218,7 @@ class AccessGate:
             return Admit(candidates[0])
         values = request.headers.all("Authorization")
         checked = self._check(values, request.method, secured)
+        nonce = ""
         match checked.outcome:
             case DigestOutcome.GRANTED:
                 if self._is_proven(flow, values):
@@ -228,12 +229,13 @@ class AccessGate:
             case DigestOutcome.REFUSED:
                 refusal, proven = Refusal.WRONG_CREDENTIALS, self._is_proven(flow, values)
                 goes_on = self._blame(flow, now, proven=proven, cost=_GUESS_COST)
+                nonce = checked.nonce if proven else ""
             case _:
                 refusal = Refusal.CHALLENGED
                 goes_on = self.is_trusted(flow.host, now) or self._challenges.blame(flow.host, now, may_ban=False)
         if not goes_on:
             return self._drop(self._silence(flow, now), flow)
-        return self._challenge(refusal, request, flow, stale=checked.outcome.wants_stale)
+        return self._challenge(refusal, request, flow, stale=checked.outcome.wants_stale, nonce=nonce)
 
     def _check(self, values: tuple[str, ...], method: str, secured: dict[str, Trunk]) -> DigestVerdict:
         """Try the passwords of a user one after the other.
@@ -254,10 +256,10 @@ class AccessGate:
                 break
         return verdict
 
-    def _challenge(self, refusal: Refusal, request: Request, flow: Flow, *, stale: bool) -> Deny:
+    def _challenge(self, refusal: Refusal, request: Request, flow: Flow, *, stale: bool, nonce: str) -> Deny:
         chance = self._tools.chance(_CHANCE_BYTES)
         entropy = chance + self._mark(flow.host, chance)
-        values = self._tools.digest.challenges(self._tools.unix_s(), entropy, stale=stale)
+        values = self._tools.digest.challenges(self._tools.unix_s(), entropy, stale=stale, nonce=nonce)
         if _KNOWS_MD5_ONLY.match(request.headers.get("User-Agent") or ""):
             values = tuple(value for value in values if _MD5_CHALLENGE.search(value)) or values
         fields = tuple(("WWW-Authenticate", value) for value in values)

@@ -154,6 +154,18 @@ def test_wrong_ones_are_refused() -> None:
     assert checked(who, good) is DigestOutcome.GRANTED  # none of these used it up
 
 
+def test_a_wrong_password_keeps_its_nonce() -> None:
+    who = server()
+    asked = challenge(who)
+    verdict = who.check([credentials(asked[0], password="x")], "INVITE", PASSWORDS.get, NOW)
+    assert (verdict.outcome, verdict.nonce in asked[0], len(verdict.nonce)) == (DigestOutcome.REFUSED, True, 43)
+    again = who.challenges(NOW + 1, bytes(8), nonce=verdict.nonce)
+    assert again == asked, "so that a client sees that the nonce is not to blame"
+    assert checked(who, credentials(again[0])) is DigestOutcome.GRANTED
+    late = who.check([credentials(asked[0], password="x")], "INVITE", PASSWORDS.get, NOW + 60.0)
+    assert late.nonce == ""
+
+
 def test_an_unknown_user_cannot_guess_the_stand_in_password() -> None:
     who = server()
     stand_in = "no such user: hashed all the same, so that the time taken does not tell users from strangers"

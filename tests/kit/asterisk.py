@@ -16,11 +16,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.kit.server import free_port, until
-from tests.kit.sip import CALLER, OURS, free_rtp_ports, free_signalling_port
+from tests.kit.server import DEADLINE_S, free_port, until
+from tests.kit.sip import API_KEY, CALLER, OURS, free_rtp_ports, free_signalling_port
 from tests.server.sip.net_fakes import Certificate, certificate
 
 CONFIGURATION = Path(__file__).parent.parent / "vectors" / "asterisk"
@@ -33,6 +34,9 @@ USERNAME, PASSWORD = "bridge", "secret"
 
 TALKER, LISTENER, BUSY, SILENT, EARLY, PERSON = (f"+493010{number}" for number in range(6))
 """Whom the bridge can call: a tone and then a hang-up, a listener, 486, never an answer, 183 first, one more."""
+
+PROBED = "aors = bridge\n\n[bridge]\ntype = aor\ncontact = sip:ADDRESS\nqualify_frequency = 1\n"
+"""The bridge's address, probed by OPTIONS."""
 
 needs_asterisk = pytest.mark.skipif(
     shutil.which("asterisk") is None, reason="asterisk is not installed (Debian: asterisk, in sid)"
@@ -61,7 +65,7 @@ class Asterisk:
         """A number of its exchange, for telephones."""
         return f"sip:{number}@127.0.0.1:{self.sip_port}"
 
-    def placing(self, transport: str = "udp") -> dict[str, str]:
+    def placing(self, transport: str = "udp") -> dict[str, Any]:
         """Settings of a bridge that places its calls here."""
         return {
             "SIP_OUTBOUND_ADDRESS": self.address(transport),
@@ -69,6 +73,7 @@ class Asterisk:
             "SIP_OUTBOUND_CALLER_ID": OURS,
             "SIP_OUTBOUND_USERNAME": USERNAME,
             "SIP_OUTBOUND_PASSWORD": PASSWORD,
+            "BRIDGE_API_KEY": f"admin:{API_KEY}",
         }
 
     async def action(self, action: str, **fields: str) -> None:
@@ -94,9 +99,9 @@ class Asterisk:
             if each.get("Event") == event and all(each.get(name) == value for name, value in fields.items())
         ]
 
-    async def wait(self, event: str, timeout_s: float = 10.0, **fields: str) -> dict[str, str]:
+    async def wait(self, event: str, timeout_s: float = DEADLINE_S, **fields: str) -> dict[str, str]:
         """Wait for such an event; returns the first."""
-        await until(lambda: self.happened(event, **fields), f"no {event} {fields}\n{self.log()}", timeout_s)
+        await until(lambda: self.happened(event, **fields), f"no {event} {fields}\n{self.log()[-6000:]}", timeout_s)
         return self.happened(event, **fields)[0]
 
     async def idle(self, timeout_s: float = 15.0) -> None:
@@ -114,12 +119,12 @@ class Asterisk:
             return frames
 
     def log(self) -> str:
-        """The end of its log, SIP messages included."""
+        """Its log, SIP messages included."""
         path = self.folder / "full.log"
-        return path.read_text("utf-8", "replace")[-6000:] if path.exists() else ""
+        return path.read_text("utf-8", "replace") if path.exists() else ""
 
 
-def tls_files(folder: Path) -> tuple[Certificate, dict[str, str]]:
+def tls_files(folder: Path) -> tuple[Certificate, dict[str, Any]]:
     """An authority, and the settings of a bridge that has a certificate of it and trusts others that have."""
     authority = certificate(folder, "authority")
     ours = certificate(folder, "bridge", addresses=LOOPBACK, issuer=authority)
@@ -136,11 +141,11 @@ def tls_files(folder: Path) -> tuple[Certificate, dict[str, str]]:
 async def running_asterisk(
     folder: Path, *, bridge: str = "", asks_password: bool = False, authority: Certificate | None = None
 ) -> AsyncIterator[Asterisk]:
-    """Run one in ``folder``. ``bridge`` is the address that its dial plan calls, where calls of two legs are wanted.
+    """Run one in ``folder``, which is there.
 
+    ``bridge`` is the address that its dial plan calls and that it probes, where calls of two legs are wanted.
     ``asks_password``: whoever calls it needs ``USERNAME`` and ``PASSWORD``; the bridge gets them in any case.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     authority = authority or certificate(folder, "authority")
     sip_port, tls_port, manager_port = free_signalling_port(), free_port(), free_port()
     rtp_first, rtp_last = free_rtp_ports(RTP_PORTS)
@@ -154,11 +159,13 @@ async def running_asterisk(
         "CALLER": CALLER,
         "INBOUND_AUTH": "auth = account" if asks_password else "",
         "BRIDGE_ADDRESS": bridge,
+        "PROBED": PROBED.replace("ADDRESS", bridge) if bridge else "",
     }
     _furnish(folder, words, authority)
+    configuration = str(folder / "asterisk.conf")
     with (folder / "screen.log").open("wb") as screen:
         process = await asyncio.create_subprocess_exec(
-            "asterisk", "-f", "-C", str(folder / "asterisk.conf"), cwd=folder, stdin=DEVNULL, stdout=screen, stderr=STDOUT
+            "asterisk", "-f", "-C", configuration, cwd=folder, stdin=DEVNULL, stdout=screen, stderr=STDOUT
         )
     tasks: list[asyncio.Task[None]] = []
     exchange: Asterisk | None = None

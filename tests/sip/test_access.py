@@ -184,6 +184,21 @@ def test_wrong_credentials_are_challenged_again() -> None:
     assert bench.gate.refusals[Refusal.WRONG_CREDENTIALS] == 2
 
 
+def test_after_a_wrong_password_the_nonce_stays_the_same() -> None:
+    bench = Bench(trunk("pbx", secured=True))
+    first = bench.judge(request(), udp(PBX))
+    assert isinstance(first, Deny)
+    client = DigestClient(SipAccount("pbx", "wrong"))
+    client.challenged(ChallengeKind.USER, challenges(first), 0)
+    fields = client.fields("INVITE", "sip:+4930111@bridge.example", "c")
+    again = bench.judge(request(fields=fields), udp(PBX))
+    assert isinstance(again, Deny)
+    assert challenges(again) == challenges(first)
+    elsewhere = bench.judge(request(fields=fields), udp(STRANGER))
+    assert isinstance(elsewhere, Deny)
+    assert challenges(elsewhere) != challenges(first), "it was made for another address"
+
+
 def test_both_where_both_are_set() -> None:
     both = trunk("both", "192.0.2.0/24", secured=True)
     bench = Bench(both)

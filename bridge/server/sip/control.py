@@ -26,6 +26,7 @@ from bridge.server.sip.line import SipLine
 from bridge.server.sip.media_ports import NoPorts
 from bridge.server.transfers import Verdict
 from bridge.sip import leg, line_words
+from bridge.sip.flow import Flow
 from bridge.sip.offer_answer import AudioOptions
 from bridge.sip.trunks import Outbound, Trunk, Trunks
 from bridge.sip.ua_events import CallAnswered, CallOver, CallRinging, EarlyMedia, SipEnd, TransferProgress, UaEvent
@@ -130,9 +131,7 @@ class SipControl:
         if service is None:
             raise ControlError(ControlFault.DOWN, "SIP is not started")
         trunk, outbound = self._trunk_for(order)
-        flows = await service.resolver.find(outbound.host, outbound.port, outbound.transport, is_secure=False)
-        if not flows:
-            raise ControlError(ControlFault.DOWN, "the trunk's name has no address")
+        flows = await _ways(service, trunk, outbound)
         try:
             pair = service.media.allocate()
         except NoPorts as error:
@@ -258,6 +257,20 @@ class _Placed:
     async def _failed(self, over: CallOver) -> None:
         status, code, reason = final_status(over)
         await self._report(status, code, dict(sip_failure_body(code, reason, over.call.call_id)))
+
+
+async def _ways(service: SipService, trunk: Trunk, outbound: Outbound) -> tuple[Flow, ...]:
+    """Where a trunk takes calls, the best first. Raises ``ControlError`` where there is no way, and logs why."""
+    found = await service.resolver.find(outbound.host, outbound.port, outbound.transport, is_secure=False)
+    flows = tuple(flow for flow in found if service.agent.serves(flow.transport))
+    if flows:
+        return flows
+    problem, advice = "the trunk's name has no address", "Check outbound_address, and what DNS says of it."
+    if found:
+        name = found[0].transport.value
+        problem, advice = f"{name} is off", f"Set SIP_{name}_PORT: the trunk has to reach the bridge that way too."
+    get_logger().warning("sip_call_not_placed", trunk=trunk.name, problem=problem, advice=advice)
+    raise ControlError(ControlFault.DOWN, problem)
 
 
 def final_status(over: CallOver) -> tuple[str, int, str]:
