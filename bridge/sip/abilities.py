@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bridge.sip.bodies import handling, has_unread_part
 from bridge.sip.envelope import Envelope
 from bridge.sip.errors import HeaderError, Rejection
-from bridge.sip.grammar import parse_params, split_list, tokens
+from bridge.sip.grammar import split_list, tokens
 from bridge.sip.message import Request
 from bridge.sip.uri import OtherUri
 from bridge.sip.values import parse_media_type
@@ -99,26 +100,17 @@ def _extensions(request: Request, abilities: Abilities) -> Rejection | None:
 
 def _body(request: Request, envelope: Envelope, abilities: Abilities) -> Rejection | None:
     """RFC 3261 section 8.2.3. A body that is marked as optional is left unread instead."""
-    if not request.body or _is_optional(request.headers.get("Content-Disposition") or ""):
+    if not request.body or handling(request.headers.get("Content-Disposition") or "") == "optional":
         return None
     kind = envelope.content_type
     encoding = (request.headers.get("Content-Encoding") or "identity").lower()
     if kind is None:
         return Rejection(400, "Missing Content-Type")
-    if kind.essence not in abilities.content_types:
+    if kind.essence not in abilities.content_types or has_unread_part(request, envelope):
         return Rejection(415, "Unsupported Media Type", (abilities.accept,))
     if encoding != "identity":
         return Rejection(415, "Unsupported Media Type", (("Accept-Encoding", "identity"),))
     return None
-
-
-def _is_optional(disposition: str) -> bool:
-    """Whether a body may be left unread (RFC 3261 section 20.11)."""
-    _, semicolon, params = disposition.partition(";")
-    try:
-        return (parse_params(semicolon + params).get("handling") or "").lower() == "optional"
-    except HeaderError:
-        return False
 
 
 def _accept(request: Request) -> Rejection | None:

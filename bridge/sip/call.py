@@ -51,6 +51,10 @@ class Setup(Protocol):
         """Incoming: take our side of the media."""
         ...
 
+    def trying(self, now: float) -> None:
+        """Incoming: say that the INVITE has come."""
+        ...
+
     def ring(self, now: float, status: int) -> None:
         """Incoming: send a provisional response."""
         ...
@@ -168,6 +172,11 @@ class SipCall:
         """
         if not self.is_over:
             self.setup.use_media(session, now)
+
+    def trying(self, now: float) -> None:
+        """Send 100 now: many test scenarios wait for it, and the caller stops repeating. Else it comes after 200 ms."""
+        if not self.is_over:
+            self.setup.trying(now)
 
     def ring(self, now: float, status: int = 180) -> None:
         """Send a provisional response, 180 to 199; with 183 our answer goes along, so that early media can flow."""

@@ -20,7 +20,7 @@ from bridge.sip.dialog import Dialog
 from bridge.sip.envelope import Envelope
 from bridge.sip.errors import HeaderError, Rejection
 from bridge.sip.flow import Flow
-from bridge.sip.message import REASONS, Request
+from bridge.sip.message import REASONS, Request, make_response
 from bridge.sip.offer_answer import AudioSession
 from bridge.sip.option_tags import requires
 from bridge.sip.outline import Fields
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 WITH_ANSWER = 183
 """The provisional status that our description goes along with."""
 
+_TRYING = 100
 _NOT_NOW = 480
 _CANCELLED = 487
 _NO_PRACK = 504
@@ -87,6 +88,11 @@ class IncomingSetup:
                 return
             self._answer = answer
         self._dialog.session = session
+
+    def trying(self, now: float) -> None:
+        """See ``SipCall``."""
+        if self._is_open and not self._last_ring:
+            self._call.core.layer.respond(self._key, make_response(self._request, _TRYING), now)
 
     def ring(self, now: float, status: int) -> None:
         """See ``SipCall``."""

@@ -97,6 +97,10 @@ class OutgoingSetup:
         """See ``SipCall``."""
         raise LocalError("an outgoing call has its media from its order")
 
+    def trying(self, now: float) -> None:
+        """See ``SipCall``."""
+        raise LocalError("an outgoing call is not ours to try")
+
     def ring(self, now: float, status: int) -> None:
         """See ``SipCall``."""
         raise LocalError("an outgoing call is not ours to ring")

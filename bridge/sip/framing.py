@@ -141,6 +141,8 @@ class StreamFramer:
 
     def _take_body(self, head: Head, events: list[StreamEvent]) -> bool:
         length = head.length
+        if length is None and head.flaw is None and head.headers.get("Content-Type") is None:
+            length = 0  # scenarios that were written for UDP leave it out; who names no type has no body
         if length is None or length > self._limits.body_bytes:
             events.append(head.with_body(b"", NO_LENGTH if length is None else BODY_TOO_LARGE))
             self._lose("the length of a body is missing, malformed or too high", events)

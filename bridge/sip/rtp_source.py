@@ -10,7 +10,8 @@ would a caller of the port's last call that still sends. Theory of operation:
 * Within ``learn_s`` of the first packet, a better source wins at once: the very address of the SDP over all others, and
   kin (the SDP's host, or a host that the caller names, such as signalling's) over strangers.
 * Any other source takes over only after ``CHALLENGE_PACKETS`` packets in a row of its own and while the one in use has
-  been silent: ``switch_s`` inside the learning time; later ``kin_silence_s`` for kin and for the host of the one in use
+  been silent: ``switch_s`` inside the learning time, unless it fits the SDP worse (a flood drowns the one in use);
+  else and later ``kin_silence_s`` for kin and for the host of the one in use
   (as after a NAT rebinding), and ``stranger_silence_s`` for anybody else.
 * At most ``MAX_RELEARNS`` times; a new SDP (``expect``) begins anew.
 * A stream of the port's previous call that goes on where it was is not listened to (``stale``). The same SSRC with
@@ -167,7 +168,8 @@ class SourceLatch:
 
     def _silence_s(self, source: Address, now: float) -> float:
         """How long the source in use must have been silent for this one to take over."""
-        if now <= self._learn_until:
+        is_worse = self.source is not None and self._rank(source) < self._rank(self.source)
+        if now <= self._learn_until and not is_worse:
             return self._options.switch_s
         is_kin = self._rank(source) > 0 or (self.source is not None and source[0] == self.source[0])
         return self._options.kin_silence_s if is_kin else self._options.stranger_silence_s

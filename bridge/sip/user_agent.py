@@ -23,7 +23,7 @@ from bridge.sip.call_outgoing import OutgoingSetup
 from bridge.sip.dialog import accept_dialog
 from bridge.sip.envelope import Dropped, Envelope, read_request, read_response
 from bridge.sip.errors import Rejection
-from bridge.sip.flow import Flow, Outgoing
+from bridge.sip.flow import Flow, Outgoing, Transport
 from bridge.sip.ids import NewId
 from bridge.sip.message import REASONS, Request, Response, is_answerable
 from bridge.sip.transactions import (
@@ -98,6 +98,10 @@ class UserAgent:
         self._core.calls[setup.call.id] = setup.call
         setup.start(now)
         return setup.call
+
+    def serves(self, transport: Transport) -> bool:
+        """Whether we can be reached over it, and so can call over it."""
+        return self._core.identity.serves(transport)
 
     def next_timer(self) -> float:
         """When ``handle_timer`` is due; ``math.inf`` = not at all."""

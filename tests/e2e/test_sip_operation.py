@@ -69,11 +69,11 @@ async def test_a_calls_messages_are_there_while_it_goes_on_and_afterwards(start:
     path = f"/v1/calls/{call_id}/sip-messages"
     async with asking(bridge.at) as client:
         live = (await client.get(path)).json()
-        assert [message["summary"].split()[0] for message in live["messages"]][:2] == ["INVITE", "180"]
+        assert [message["summary"].split()[0] for message in live["messages"]][:3] == ["INVITE", "100", "180"]
         await call
         await bridge.ended()
         over = (await client.get(path)).json()
-        assert [message["sent"] for message in over["messages"]] == [False, True, True, False, False, True]
+        assert [message["sent"] for message in over["messages"]] == [False, True, True, True, False, False, True]
         text = await client.get(path, params={"format": "text"})
         assert text.headers["content-type"].startswith("text/plain")
         assert "BYE sip:" in text.text

@@ -13,12 +13,14 @@ from bridge.sip.message import Request
 OURS = Abilities(("INVITE", "ACK", "CANCEL", "BYE", "INFO"), ("timer", "100rel"), ("application/sdp", "text/plain"))
 
 
-def objection(method: str, *fields: tuple[str, str], uri: str = "sip:c@d", body: bytes = b"") -> Rejection | None:
+def objection(
+    method: str, *fields: tuple[str, str], uri: str = "sip:c@d", body: bytes = b"", ours: Abilities = OURS
+) -> Rejection | None:
     base = [("Via", "SIP/2.0/UDP a"), ("From", "sip:a@b"), ("To", "sip:c@d"), ("Call-ID", "x"), ("CSeq", f"1 {method}")]
     request = Request(method, uri, Headers([*base, *fields]), body)
     envelope = read_request(request)
     assert isinstance(envelope, Envelope)
-    return find_objection(request, envelope, OURS)
+    return find_objection(request, envelope, ours)
 
 
 def test_headers_that_say_what_we_do() -> None:
@@ -76,6 +78,14 @@ def test_bodies() -> None:
 def test_bodies_that_may_be_left_unread(disposition: str, optional: bool) -> None:
     found = objection("INFO", ("Content-Type", "a/b"), ("Content-Disposition", disposition), body=b"x")
     assert (found is None) is optional
+
+
+def test_parts_that_must_be_read() -> None:
+    kind = ("Content-Type", "multipart/mixed;boundary=b")
+    for handling, expected in (("required", 415), ("optional", None)):
+        body = f"--b\r\nContent-Disposition: signal;handling={handling}\r\n\r\nx\r\n--b--".encode()
+        found = objection("INVITE", kind, body=body, ours=Abilities(("INVITE",), (), ("multipart/mixed",)))
+        assert (found.status if found else None) == expected
 
 
 def test_accept() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.sip.bodies import find_sdp
+from bridge.sip.bodies import find_sdp, has_unread_part
 from bridge.sip.envelope import Envelope, read_request
 from bridge.sip.headers import Headers
 from bridge.sip.message import Request
 
 
-def found(content_type: str, body: bytes) -> bytes | None:
+def taken(content_type: str, body: bytes) -> tuple[Request, Envelope]:
     fields = (
         ("Via", "SIP/2.0/UDP a;branch=z9hG4bK1"),
         ("From", "<sip:a@x>;tag=f"),
@@ -22,7 +22,7 @@ def found(content_type: str, body: bytes) -> bytes | None:
     request = Request("INVITE", "sip:a", Headers((*fields, *kind)), body)
     envelope = read_request(request)
     assert isinstance(envelope, Envelope)
-    return find_sdp(request, envelope)
+    return request, envelope
 
 
 PARTS = (
@@ -52,4 +52,22 @@ PARTS = (
     ],
 )
 def test_what_is_found(content_type: str, body: bytes, sdp: bytes | None) -> None:
-    assert found(content_type, body) == sdp
+    assert find_sdp(*taken(content_type, body)) == sdp
+
+
+@pytest.mark.parametrize(
+    ("part", "unread"),
+    [
+        ("Content-Type: application/isup\r\nContent-Disposition: signal;handling=required", True),
+        ("Content-Disposition: signal; handling = Required", True),
+        ("Content-Type: application/isup\r\nContent-Disposition: signal;handling=optional", False),
+        ("Content-Type: application/isup\r\nContent-Disposition: signal", False),
+        ("Content-Type: application/isup\r\nContent-Disposition: signal;;handling=required", False),
+        ("Content-Type: application/isup", False),
+        ("Content-Type: application/sdp\r\nContent-Disposition: session;handling=required", False),
+    ],
+)
+def test_parts_that_may_not_be_left_unread(part: str, unread: bool) -> None:
+    body = b"--b\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n--b\r\n" + part.encode() + b"\r\n\r\nx\r\n--b--\r\n"
+    assert has_unread_part(*taken("multipart/mixed;boundary=b", body)) is unread
+    assert not has_unread_part(*taken("text/plain;boundary=b", body))

@@ -122,6 +122,24 @@ def test_trying_comes_after_200_ms_and_only_if_nothing_else_did() -> None:
     assert rig.starts() == ["SIP/2.0 180 Ringing"]
 
 
+def test_trying_can_be_sent_at_once() -> None:
+    rig = Rig()
+    Caller(rig).invite()
+    call = rig.last(CallOffered).call
+    call.trying(rig.now)
+    (trying,) = rig.take()
+    assert trying.startswith("SIP/2.0 100 Trying\r\n")
+    assert ";tag=" not in header_of(trying, "To")
+    rig.advance(1.0)
+    assert rig.starts() == [], "it is not sent twice"
+    call.ring(rig.now)
+    call.trying(rig.now)
+    assert rig.starts() == ["SIP/2.0 180 Ringing"], "whoever rings is past that"
+    call.reject(486, rig.now)
+    call.trying(rig.now)
+    assert rig.starts() == ["SIP/2.0 486 Busy Here"]
+
+
 def test_a_repeated_invite_is_offered_once_and_gets_the_last_response_again() -> None:
     rig = Rig()
     caller = Caller(rig)

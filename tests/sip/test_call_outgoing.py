@@ -168,6 +168,7 @@ def test_commands_of_incoming_calls_are_refused() -> None:
     call = rig.agent.place(order(), rig.now)
     commands: tuple[Callable[[], None], ...] = (
         lambda: call.ring(rig.now),
+        lambda: call.trying(rig.now),
         lambda: call.answer(rig.now),
         lambda: call.reject(486, rig.now),
         lambda: call.use_media(audio_session(), rig.now),

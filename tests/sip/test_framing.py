@@ -113,11 +113,19 @@ def test_whether_a_message_is_unfinished() -> None:
     assert states == [False, True, True, False, False]
 
 
-def test_a_stream_needs_lengths() -> None:
-    events = fed(b"INFO sip:a@b SIP/2.0\r\n\r\n" + INFO)
+def test_a_stream_needs_the_lengths_of_bodies() -> None:
+    events = fed(b"INFO sip:a@b SIP/2.0\r\nc: text/plain\r\n\r\n" + INFO)
     assert flawed(events[0]) == Rejection(400, "Content-Length Required")
     assert events[1:] == [Lost("the length of a body is missing, malformed or too high")]
-    assert fed(b"SIP/2.0 200 OK\r\n\r\n" + INFO) == [Lost("a response is broken: Content-Length Required")]
+    broken = b"SIP/2.0 200 OK\r\nContent-Type: text/plain\r\n\r\n"
+    assert fed(broken + INFO) == [Lost("a response is broken: Content-Length Required")]
+
+
+def test_on_a_stream_no_type_and_no_length_is_no_body() -> None:
+    first, second = fed(b"ACK sip:a@b SIP/2.0\r\n\r\n" + INFO)
+    assert isinstance(first, Request) and isinstance(second, Request)
+    assert (first.method, first.body, first.flaw) == ("ACK", b"", None)
+    assert second.method == "INFO"
 
 
 def test_a_malformed_length_loses_the_stream() -> None:

@@ -69,6 +69,14 @@ def test_while_learning_a_stream_that_goes_on_alone_takes_over() -> None:
     assert latch.relearns == 1
 
 
+@pytest.mark.parametrize(("source", "silence_s"), [(STRANGER, 10.0), ((SDP[0], 9), 0.5)])
+def test_while_learning_who_fits_worse_does_not_take_over_in_a_short_silence(source: Address, silence_s: float) -> None:
+    latch = SourceLatch(LatchOptions(), SDP)
+    feed(latch, SDP, 0, 1)
+    assert feed(latch, source, silence_s - 0.1, 5) == [Verdict.STRANGER] * 5
+    assert latch.judge(source, 1, 5, silence_s) is Verdict.LEARNT, "a flood that drowns the peer has to last"
+
+
 def test_a_stray_packet_breaks_the_row() -> None:
     latch = SourceLatch(LatchOptions(), SDP)
     feed(latch, NAT, 0, 1)

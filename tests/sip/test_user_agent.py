@@ -207,6 +207,11 @@ def test_an_idle_agent_has_no_timer() -> None:
     assert agent.send_failed("nothing", 1.0) == agent.targets_found("nothing", (), 1.0) == []
 
 
+def test_it_serves_what_it_can_be_reached_over() -> None:
+    agent = UserAgent(AgentOptions({Transport.UDP: ANNOUNCED[Transport.UDP]}), OpenGate(), counted_ids())
+    assert [agent.serves(transport) for transport in (Transport.UDP, Transport.TLS)] == [True, False]
+
+
 def test_an_agent_needs_a_transport() -> None:
     with pytest.raises(LocalError, match="at least one transport"):
         AgentOptions({})

@@ -295,6 +295,7 @@ class SipService:
         if call.is_over:
             self.media.release(pair)
             return
+        call.trying(now)
         line = self.add_line(call, pair, trunk.codecs[0])
         facts = self._parts.facts_of(call)
         line.call_sid = facts.call_sid

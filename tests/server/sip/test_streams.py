@@ -130,7 +130,7 @@ async def test_a_length_that_cannot_be_is_answered_before_the_end(length: str | 
     async with running(desk) as transports:
         desk.on_message = lambda _, flow: transports.send(Outgoing(RESPONSE, flow))
         async with connected(transports) as (reader, writer):
-            head = options(1, length=None).removesuffix(b"\r\n")
+            head = options(1, length=None).removesuffix(b"\r\n") + b"Content-Type: text/plain\r\n"
             writer.write(head + (f"Content-Length: {length}\r\n\r\n".encode() if length else b"\r\n") + b"z" * 5000)
             ((message, _),) = await desk.got(1)
             assert isinstance(message, Request) and message.flaw is not None
