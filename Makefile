@@ -3,8 +3,8 @@
 
 PYTHON ?=
 ARGS ?=
-# Most tests wait for something rather than compute: three workers keep two processors busy.
-JOBS ?= 3
+# Most tests wait for something rather than compute: four workers keep two processors busy.
+JOBS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 # The stamps tell what is installed; they age with pyproject.toml and carry the interpreter that was asked for.

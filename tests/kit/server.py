@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -27,14 +28,25 @@ AUTH_TOKEN = "12345678901234567890123456789012"
 DEADLINE_S = 10.0
 """How long anything may take before a test fails; far above what it does take."""
 
+FIRST_FREE_PORT, LAST_FREE_PORT = 10_000, 20_000
+"""Below those that the kernel gives out by itself, and those for RTP."""
+
 _POLL_S = 0.005
+_random = random.SystemRandom()  # tests that run beside each other begin with the same seed
 
 
 def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody uses right now, and that the kernel does not give to the next connection either."""
+    for _ in range(50):
+        port = _random.randrange(FIRST_FREE_PORT, LAST_FREE_PORT)
+        with socket.socket() as probe, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            try:
+                probe.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 async def until(condition: Callable[[], object], what: str = "", timeout_s: float = DEADLINE_S) -> None:
