@@ -3,8 +3,8 @@
 
 PYTHON ?=
 ARGS ?=
-# Most tests wait for something rather than compute: four workers keep two processors busy.
-JOBS ?= 4
+# Most tests wait for something rather than compute: three workers keep two processors busy.
+JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 # The stamps tell what is installed; they age with pyproject.toml and carry the interpreter that was asked for.
@@ -60,7 +60,7 @@ servers:
 
 # Real other sides: SIP test phones, a browser, a proxy, Prometheus' own checker. Tests of those that cannot be had are
 # skipped with a reason: not every system has every one of them.
-PEERS := sipp:sip-tester baresip:baresip caddy:caddy promtool:prometheus chromium:chromium
+PEERS := curl:curl sqlite3:sqlite3 sipp:sip-tester baresip:baresip caddy:caddy promtool:prometheus chromium:chromium
 peers:
 	@for pair in $(PEERS); do \
 	  command -v "$${pair%%:*}" >/dev/null || .ci/system-packages "$${pair#*:}" || echo "without $${pair#*:}"; done

@@ -287,7 +287,6 @@ def test_servers_run_until_they_are_stopped(agent: int, opened: Stage) -> None:
 
 @pytest.mark.parametrize("script", scripts(), ids=lambda script: script.split(" ")[0] + script.split(" ")[-1])
 def test_commands_that_belong_together(script: str, guarded: Stage) -> None:
-    skip_without(script)
     ports, variables = guarded.ports, {}
     if "&\n" in script:  # a bridge of its own in the background: the shell's user waits until it listens
         ports = Ports(agent=guarded.ports.agent)
@@ -296,6 +295,7 @@ def test_commands_that_belong_together(script: str, guarded: Stage) -> None:
         }  # fmt: skip
         up = f"until curl -sf http://127.0.0.1:{ports.http}/healthz > health; do sleep 0.1; done"
         script = script.replace("&\n", f"&\n{up}\n")
+    skip_without(script)
     done = guarded.run(with_call(guarded, ports.in_place(script)), **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     if "backup" in script:
@@ -307,6 +307,7 @@ def test_commands_that_belong_together(script: str, guarded: Stage) -> None:
 
 
 def test_a_dump_of_postgresql_comes_back(tmp_path: Path, shared_postgres: PostgresServer) -> None:
+    skip_without("curl ")
     dump, restore = (text for text in COVERAGE if text.startswith(("pg_dump ", "pg_restore ")))
     stage = Stage(tmp_path / "stage", Ports(), {"DATABASE_URL": shared_postgres.new_database()})
     stage.prepare()

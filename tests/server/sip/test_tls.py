@@ -360,6 +360,7 @@ def test_nothing_configured() -> None:
     assert contexts.server is None
     assert contexts.expires_at is None
     assert not contexts.is_configured
+    assert not contexts.client.verify_flags & ssl.VERIFY_X509_STRICT, "the same on every version of Python"
     assert contexts.client.verify_mode is ssl.CERT_REQUIRED
     assert contexts.client.check_hostname
     assert contexts.client.minimum_version is ssl.TLSVersion.TLSv1_2
